@@ -1,0 +1,390 @@
+"""From a prompt to a clip: encode the words, denoise latents, decode them.
+
+`TextToVideo` is the whole of it on bare components. `TextToVideoPipeline` adds what diffusers pipelines can do
+(saving, loading, devices, offloading), at the price of an import that takes seconds.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from videogen.codec.autoencoder import VideoAutoencoder, check_multiple
+from videogen.codec.pixels import pixels_to_frames
+from videogen.models.unet3d import UNet3D
+from videogen.models.uvit import UViT3D
+from videogen.pipelines.output import VideoPipelineOutput
+from videogen.sampling.guidance import classifier_free
+from videogen.sampling.noise import sample_noise, seeded_generator
+from videogen.sampling.schedulers import (
+    initial_noise_sigma,
+    prediction_type_of,
+    scale_model_input,
+    step_arguments,
+)
+from videogen.text.encoder import TextEncoder
+
+if TYPE_CHECKING:
+    from diffusers.schedulers.scheduling_utils import SchedulerMixin
+
+OUTPUT_TYPES = ("np", "pt", "pil", "latent")
+
+StepCallback = Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class GenerationDefaults:
+    """What a call uses where it is not told; the clips that the model was trained on.
+
+    Attributes:
+        num_frames: Frames per clip.
+        height: Of a frame, in pixels.
+        width: Of a frame, in pixels.
+        fps: Frames per second.
+        num_inference_steps: Denoising steps.
+        guidance_scale: Of classifier-free guidance.
+    """
+
+    num_frames: int = 16
+    height: int = 64
+    width: int = 64
+    fps: float = 8.0
+    num_inference_steps: int = 8
+    guidance_scale: float = 3.0
+
+
+class TextToVideo:
+    """Generates clips from prompts with a latent diffusion model.
+
+    Args:
+        vae: The codec.
+        text_encoder: Turns prompts into embeddings.
+        unet: The denoiser.
+        scheduler: Any diffusers scheduler for what the denoiser predicts.
+        prediction_type: `flow_prediction`, `epsilon`, `v_prediction` or `sample`; by default what the scheduler
+            is made for.
+        defaults: See `GenerationDefaults`, as a dict.
+    """
+
+    vae: VideoAutoencoder
+    text_encoder: TextEncoder
+    unet: UViT3D | UNet3D
+    scheduler: SchedulerMixin
+    prediction_type: str
+    defaults: GenerationDefaults
+
+    def __init__(
+        self,
+        vae: VideoAutoencoder,
+        text_encoder: TextEncoder,
+        unet: UViT3D | UNet3D,
+        scheduler: SchedulerMixin,
+        prediction_type: str | None = None,
+        defaults: dict[str, Any] | None = None,
+    ) -> None:
+        self.vae, self.text_encoder, self.unet, self.scheduler = vae, text_encoder, unet, scheduler
+        self.prediction_type = prediction_type or prediction_type_of(scheduler)
+        self.defaults = GenerationDefaults(**(defaults or {}))
+
+    @property
+    def execution_device(self) -> torch.device:
+        """Where the networks run."""
+        return self.unet.device
+
+    def progress_bar(self, total: int) -> AbstractContextManager[Any]:
+        """A bar over the denoising steps."""
+        return tqdm(total=total)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        negative_prompt: str | Sequence[str] | None = None,
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_videos_per_prompt: int = 1,
+        seed: int | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        output_type: str = "np",
+        return_dict: bool = True,
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> VideoPipelineOutput | tuple[Any]:
+        """Generate clips.
+
+        Args:
+            prompt: One or several; the empty one generates without condition.
+            negative_prompt: What to steer away from, one for all or one per prompt; needs guidance.
+            num_frames: Frames per clip, a multiple of the codec's compression in time.
+            height: In pixels, a multiple of the codec's compression in space.
+            width: In pixels, likewise.
+            num_inference_steps: Denoising steps.
+            guidance_scale: Of classifier-free guidance; 1 and below is none, at half the cost.
+            num_videos_per_prompt: Clips per prompt; those of one prompt follow each other.
+            seed: Clip k of the call is made from `seed + k`, and so equals a call for it alone with that seed.
+            generator: In place of `seed`: one per clip, or one that is drawn from clip by clip.
+            latents: Noise to start from, `(B, C, f, h, w)` of unit variance, in place of drawn noise.
+            prompt_embeds: In place of `prompt`, `(P, L, D)` as `encode_prompt` returns them.
+            negative_prompt_embeds: In place of `negative_prompt`, `(P, L, D)`.
+            output_type: `np`, `pt`, `pil` or `latent`; see `VideoPipelineOutput`.
+            return_dict: Whether to return a `VideoPipelineOutput` rather than a tuple.
+            callback_on_step_end: Called after each step with (pipeline, step index, timestep, tensors); what it
+                returns under `latents`, `prompt_embeds` or `negative_prompt_embeds` replaces the pipeline's.
+            callback_on_step_end_tensor_inputs: Names of the tensors it is given.
+
+        Returns:
+            The clips, one for each prompt and `num_videos_per_prompt`.
+
+        Raises:
+            ValueError: If an argument is out of range or does not fit the model; before any computation.
+            FloatingPointError: If latents become NaN or infinite, naming the step.
+        """
+        defaults = self.defaults
+        num_frames = defaults.num_frames if num_frames is None else num_frames
+        height = defaults.height if height is None else height
+        width = defaults.width if width is None else width
+        steps = defaults.num_inference_steps if num_inference_steps is None else num_inference_steps
+        guidance_scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        self._check_prompts(prompts, negative_prompt, prompt_embeds, negative_prompt_embeds)
+        self._check_numbers(num_frames, height, width, steps, guidance_scale, num_videos_per_prompt)
+        self._check_choices(output_type, seed, generator, callback_on_step_end_tensor_inputs)
+        num_prompts = len(prompts) if prompts is not None else len(prompt_embeds)  # type: ignore[arg-type]
+        batch_size = num_prompts * num_videos_per_prompt
+        guided = guidance_scale > 1
+
+        prompt_embeds, negative_prompt_embeds = self.encode_prompt(
+            prompts,
+            num_videos_per_prompt=num_videos_per_prompt,
+            do_classifier_free_guidance=guided,
+            negative_prompt=negative_prompt,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+        )
+        generators = self._generators(seed, generator, batch_size)
+        latents = self.prepare_latents(batch_size, num_frames, height, width, generators, latents)
+        self.scheduler.set_timesteps(steps, device=self.execution_device)  # type: ignore[attr-defined]
+        latents = latents * initial_noise_sigma(self.scheduler)
+        step_extras = step_arguments(self.scheduler, generators)
+
+        with self.progress_bar(total=steps) as bar:
+            timesteps = self.scheduler.timesteps  # type: ignore[attr-defined]
+            for step_idx, timestep in enumerate(timesteps):
+                model_input = scale_model_input(self.scheduler, latents, timestep)
+                noise_pred = self._predict(
+                    model_input, timestep, prompt_embeds, negative_prompt_embeds, guidance_scale
+                )
+                latents = self.scheduler.step(noise_pred, timestep, latents, return_dict=False, **step_extras)[0]  # type: ignore[attr-defined]
+                if not bool(torch.isfinite(latents).all()):
+                    raise FloatingPointError(
+                        f"latents are not finite after step {step_idx + 1} of {len(timesteps)} (timestep {timestep:g})"
+                    )
+                if callback_on_step_end is not None:
+                    tensors = {
+                        "latents": latents,
+                        "prompt_embeds": prompt_embeds,
+                        "negative_prompt_embeds": negative_prompt_embeds,
+                    }
+                    offered = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
+                    answer = callback_on_step_end(self, step_idx, timestep, offered)
+                    latents = answer.pop("latents", latents)
+                    prompt_embeds = answer.pop("prompt_embeds", prompt_embeds)
+                    negative_prompt_embeds = answer.pop("negative_prompt_embeds", negative_prompt_embeds)
+                if (step_idx + 1) * steps // len(timesteps) > step_idx * steps // len(timesteps):
+                    bar.update()
+
+        frames = self._finish(latents, output_type)
+        return VideoPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def encode_prompt(
+        self,
+        prompt: str | Sequence[str] | None,
+        *,
+        num_videos_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: str | Sequence[str] | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Embed prompts, repeated for the clips of each.
+
+        Embeddings at padding are exactly zero, which is how the denoiser's attention mask is found again, so that
+        embeddings can be passed around alone.
+
+        Returns:
+            prompt_embeds and, with guidance, negative_prompt_embeds, each `(P * num_videos_per_prompt, L, D)`.
+        """
+        if prompt_embeds is None:
+            prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
+            self._warn_of_unknown_words(prompts)
+            prompt_embeds = self._embed(prompts)
+        num_prompts = len(prompt_embeds)
+        if not do_classifier_free_guidance:
+            return prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0), None
+        if negative_prompt_embeds is None:
+            negative = negative_prompt or ""
+            negatives = [negative] * num_prompts if isinstance(negative, str) else list(negative)
+            negative_prompt_embeds = self._embed(negatives)
+        return (
+            prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0),
+            negative_prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0),
+        )
+
+    def prepare_latents(
+        self,
+        batch_size: int,
+        num_frames: int,
+        height: int,
+        width: int,
+        generators: Sequence[torch.Generator] | None,
+        latents: Tensor | None = None,
+    ) -> Tensor:
+        """Noise `(B, C, f, h, w)` of unit variance, drawn per clip, or the given one after a look at its shape."""
+        per_time, per_space = self.vae.compression
+        channels = self.unet.config["in_channels"]
+        shape = (channels, num_frames // per_time, height // per_space, width // per_space)
+        if latents is None:
+            if generators is None:
+                generators = [seeded_generator(torch.seed())] * batch_size
+            latents = sample_noise(shape, generators)
+        elif latents.shape != (batch_size, *shape):
+            raise ValueError(f"`latents` must be {(batch_size, *shape)}, got {tuple(latents.shape)}")
+        return latents.to(self.execution_device, self.unet.dtype)
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Frames `(B, F, H, W, 3)` in [0, 1] on the CPU, decoded piece by piece."""
+        chunks = self.vae.iter_decode(latents.to(self.vae.dtype))
+        return torch.cat([pixels_to_frames(chunk).cpu() for chunk in chunks], dim=1)
+
+    def _predict(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        prompt_embeds: Tensor,
+        negative_prompt_embeds: Tensor | None,
+        guidance_scale: float,
+    ) -> Tensor:
+        """The denoiser's prediction in float32, guided if there are negative embeddings."""
+        if negative_prompt_embeds is None:
+            mask = prompt_embeds.ne(0).any(-1)
+            return self.unet(latents, timestep, prompt_embeds, mask, return_dict=False)[0].float()
+        embeds = torch.cat([negative_prompt_embeds, prompt_embeds])
+        mask = embeds.ne(0).any(-1)
+        both = self.unet(torch.cat([latents, latents]), timestep, embeds, mask, return_dict=False)[0].float()
+        noise_pred_uncond, noise_pred_text = both.chunk(2)
+        return classifier_free(noise_pred_uncond, noise_pred_text, guidance_scale)
+
+    def _finish(self, latents: Tensor, output_type: str) -> Any:
+        if output_type == "latent":
+            return latents
+        frames = self.decode_latents(latents)
+        if not bool(torch.isfinite(frames).all()):
+            raise FloatingPointError("the decoded frames are not finite")
+        if output_type == "pt":
+            return frames
+        array = frames.numpy()
+        if output_type == "np":
+            return array
+        return [[Image.fromarray(frame) for frame in clip] for clip in (array * 255).round().astype("uint8")]
+
+    def _embed(self, prompts: Sequence[str]) -> Tensor:
+        encoded = self.text_encoder.encode(prompts)
+        return (encoded.prompt_embeds * encoded.attention_mask[..., None]).to(self.unet.dtype)
+
+    def _warn_of_unknown_words(self, prompts: Sequence[str]) -> None:
+        for prompt in prompts:
+            report = self.text_encoder.tokenizer.report(prompt)
+            if report.unknown:
+                shown = ", ".join(repr(word) for word in report.unknown[:10])
+                warnings.warn(f"the model does not know these words of the prompt: {shown}", stacklevel=3)
+            if report.corrected:
+                shown = ", ".join(f"{wrong!r} as {right!r}" for wrong, right in report.corrected[:10])
+                warnings.warn(f"words of the prompt read as others: {shown}", stacklevel=3)
+            if report.num_truncated:
+                warnings.warn(f"the prompt is too long: its last {report.num_truncated} words are ignored", stacklevel=3)
+
+    def _generators(
+        self, seed: int | None, generator: torch.Generator | Sequence[torch.Generator] | None, batch_size: int
+    ) -> list[torch.Generator] | None:
+        if seed is not None:
+            return [seeded_generator(seed + item) for item in range(batch_size)]
+        if isinstance(generator, torch.Generator):
+            return [generator] * batch_size
+        if generator is not None and len(generator) != batch_size:
+            raise ValueError(f"`generator` must be one or {batch_size}, one per clip, got {len(generator)}")
+        return None if generator is None else list(generator)
+
+    def _check_prompts(
+        self,
+        prompts: Sequence[str] | None,
+        negative_prompt: str | Sequence[str] | None,
+        prompt_embeds: Tensor | None,
+        negative_prompt_embeds: Tensor | None,
+    ) -> None:
+        if (prompts is None) == (prompt_embeds is None):
+            raise ValueError("give either `prompt` or `prompt_embeds`, not both and not neither")
+        if negative_prompt is not None and negative_prompt_embeds is not None:
+            raise ValueError("give either `negative_prompt` or `negative_prompt_embeds`, not both")
+        given = prompts if prompts is not None else prompt_embeds
+        if not len(given):  # type: ignore[arg-type]
+            raise ValueError("`prompt` is an empty list: give at least one prompt")
+        if prompts is not None and not all(isinstance(item, str) for item in prompts):
+            raise ValueError("`prompt` must be a string or a list of strings")
+        for name, value in (("negative_prompt", negative_prompt), ("negative_prompt_embeds", negative_prompt_embeds)):
+            if value is not None and not isinstance(value, str) and len(value) != len(given):  # type: ignore[arg-type]
+                raise ValueError(f"`{name}` must be one for each of {len(given)} prompts, got {len(value)}")  # type: ignore[arg-type]
+
+    def _check_numbers(
+        self, num_frames: int, height: int, width: int, steps: int, guidance_scale: float, num_videos_per_prompt: int
+    ) -> None:
+        per_time, per_space = self.vae.compression
+        check_multiple("num_frames", num_frames, per_time)
+        check_multiple("height", height, per_space)
+        check_multiple("width", width, per_space)
+        for name, value in (("num_inference_steps", steps), ("num_videos_per_prompt", num_videos_per_prompt)):
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}")
+        if not 0 <= guidance_scale < float("inf"):
+            raise ValueError(f"`guidance_scale` must be a finite number of at least 0, got {guidance_scale}")
+        trained = self.defaults
+        if num_frames > trained.num_frames:
+            warnings.warn(
+                f"{num_frames} frames are asked for, the model was trained on {trained.num_frames}: expect it to break up",
+                stacklevel=3,
+            )
+        if (height, width) != (trained.height, trained.width):
+            warnings.warn(
+                f"{height}x{width} is asked for, the model was trained on {trained.height}x{trained.width}", stacklevel=3
+            )
+
+    def _check_choices(
+        self, output_type: str, seed: int | None, generator: Any, tensor_inputs: Sequence[str]
+    ) -> None:
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"`output_type` must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}")
+        if seed is not None and generator is not None:
+            raise ValueError("give either `seed` or `generator`, not both")
+        unknown = set(tensor_inputs) - {"latents", "prompt_embeds", "negative_prompt_embeds"}
+        if unknown:
+            raise ValueError(f"`callback_on_step_end_tensor_inputs` has unknown names: {', '.join(sorted(unknown))}")
+        if prediction_type_of(self.scheduler) != self.prediction_type:
+            raise ValueError(
+                f"{type(self.scheduler).__name__} is set for {prediction_type_of(self.scheduler)!r}, "
+                f"but the model predicts {self.prediction_type!r}"
+            )

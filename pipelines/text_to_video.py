@@ -1,0 +1,58 @@
+"""Text to video as a diffusers pipeline."""
+
+from __future__ import annotations
+
+import dataclasses
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from diffusers.schedulers.scheduling_utils import SchedulerMixin
+
+from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.models.unet3d import UNet3D
+from videogen.models.uvit import UViT3D
+from videogen.pipelines.generation import TextToVideo
+from videogen.text.encoder import TextEncoder
+
+
+class TextToVideoPipeline(TextToVideo, DiffusionPipeline):
+    """Generates clips from prompts; see `TextToVideo` for the call, `DiffusionPipeline` for all around it.
+
+    Args:
+        vae: The codec.
+        text_encoder: Turns prompts into embeddings.
+        unet: The denoiser.
+        scheduler: Any diffusers scheduler for what the denoiser predicts.
+        prediction_type: What the denoiser predicts; by default what the scheduler is made for.
+        defaults: Fields of `GenerationDefaults` that differ from the default.
+    """
+
+    model_cpu_offload_seq = "text_encoder->unet->vae"
+    _callback_tensor_inputs = ("latents", "prompt_embeds", "negative_prompt_embeds")
+
+    def __init__(
+        self,
+        vae: VideoAutoencoder,
+        text_encoder: TextEncoder,
+        unet: UViT3D | UNet3D,
+        scheduler: SchedulerMixin,
+        prediction_type: str | None = None,
+        defaults: dict[str, Any] | None = None,
+    ) -> None:
+        DiffusionPipeline.__init__(self)
+        self.register_modules(vae=vae, text_encoder=text_encoder, unet=unet, scheduler=scheduler)
+        TextToVideo.__init__(self, vae, text_encoder, unet, scheduler, prediction_type, defaults)
+        self.register_to_config(
+            prediction_type=self.prediction_type, defaults=dataclasses.asdict(self.defaults)
+        )
+
+    @property
+    def execution_device(self) -> torch.device:
+        """Where the networks run, also while they are offloaded."""
+        return self._execution_device
+
+    def progress_bar(self, total: int) -> AbstractContextManager[Any]:
+        """diffusers' bar, which `set_progress_bar_config` adjusts."""
+        return DiffusionPipeline.progress_bar(self, total=total)

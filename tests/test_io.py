@@ -1,0 +1,441 @@
+"""Clips written and read again: frames, rate and recipe in every format, and writing that fails."""
+
+import hashlib
+import json
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from PIL import Image
+
+from videogen.io import check_output_path, read_clip, read_recipe, write_clip
+
+LOSSLESS = ["clip.webp", "clip.apng", "clip.png", "clip.npz", "clip"]
+ALL = ["clip.mp4", "clip.gif", *LOSSLESS]
+
+NASTY = {
+    "prompt": "a \"quoted\" 'cat'; #1 = 100%\\ \n new line\r\ttab [STREAM] ;FFMETADATA1\ncomment=no",
+    "chinese": "一只红色的猫在跳舞",
+    "emoji": "🐑🚀❤️‍🔥",
+    "long": "very " * 2_000 + "long",
+    "long_emoji": "🐑" * 10_000,
+    "controls": "".join(map(chr, range(32))) + "\x7f\u2028\ud800",
+    "nested": {"seed": 2**63, "guidance_scale": 7.5, "none": None, "flags": [True, False], "": ""},
+}
+
+
+def noise_clip(num_frames: int = 5, height: int = 32, width: int = 48) -> np.ndarray:
+    """Frames of which no two are alike and none compresses, (F, H, W, 3) uint8."""
+    return np.random.default_rng(0).integers(0, 256, (num_frames, height, width, 3), dtype=np.uint8)
+
+
+def moving_disc(num_frames: int = 8, height: int = 64, width: int = 64, noise: float = 0.0) -> np.ndarray:
+    """An anti-aliased red disc that moves over flat navy, (F, H, W, 3) uint8."""
+    y, x = np.mgrid[:height, :width]
+    centres = np.linspace(0.3, 0.7, num_frames)[:, None, None] * width
+    alpha = np.clip(height / 4 - np.hypot(x - centres, y - height / 2), 0, 1)[..., None]
+    frames = alpha * np.array([215, 35, 40]) + (1 - alpha) * np.array([20, 30, 90])
+    frames = frames + np.random.default_rng(0).normal(0, noise, frames.shape)
+    return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    error = np.mean((a.astype(np.float64) - b) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def ffmpeg_describes(path: Path) -> str:
+    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    return subprocess.run([ffmpeg, "-i", str(path)], capture_output=True, text=True, check=False).stderr
+
+
+@contextmanager
+def full_disk(num_bytes: int) -> Iterator[None]:
+    """Let no file of this process and its children grow beyond `num_bytes`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("name", LOSSLESS)
+@pytest.mark.parametrize(
+    "frames", [noise_clip(), moving_disc(3, 15, 17), noise_clip(1)], ids=["noise", "odd", "one"]
+)
+def test_lossless_round_trip(name: str, frames: np.ndarray, tmp_path: Path) -> None:
+    written = write_clip(frames, tmp_path / name, fps=12.5, recipe={"seed": 1})
+    clip = read_clip(written.path)
+    assert clip.frames.dtype == np.uint8
+    np.testing.assert_array_equal(clip.frames, frames)
+    assert (clip.fps, clip.recipe) == (12.5, {"seed": 1})
+    assert (written.num_frames, written.height, written.width) == frames.shape[:3]
+    assert written.padded is None
+    files = list(written.path.iterdir()) if written.path.is_dir() else [written.path]
+    assert written.num_bytes == sum(file.stat().st_size for file in files)
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("order", [[0, 0, 0, 1, 1, 2, 0, 0], [0] * 6], ids=["runs", "frozen"])
+def test_equal_frames_are_all_read(name: str, order: list[int], tmp_path: Path) -> None:
+    frames = moving_disc(3)[order]
+    write_clip(frames, tmp_path / name, fps=Fraction(24_000, 1001))
+    clip = read_clip(tmp_path / name)
+    assert clip.frames.shape == frames.shape
+    assert psnr(clip.frames, frames) > 30
+    assert clip.fps == 24_000 / 1001
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("fps", [1 / 3, 8, 23.976, 24_000 / 1001, 29.97, 50])
+def test_frame_rate_is_exact(name: str, fps: float, tmp_path: Path) -> None:
+    written = write_clip(moving_disc(7, 16, 16), tmp_path / name, fps=fps)
+    clip = read_clip(tmp_path / name)
+    assert clip.fps == written.fps == fps
+    assert len(clip.frames) == 7
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_nasty_recipe_comes_back(name: str, tmp_path: Path) -> None:
+    write_clip(moving_disc(2, 16, 16), tmp_path / name, recipe=NASTY)
+    assert read_recipe(tmp_path / name) == NASTY
+    assert read_clip(tmp_path / name).recipe == NASTY
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_longest_recipe_comes_back(name: str, tmp_path: Path) -> None:
+    recipe = {"prompt": "=" * 999_900}
+    write_clip(moving_disc(2, 16, 16), tmp_path / name, recipe=recipe)
+    assert read_recipe(tmp_path / name) == recipe
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_recipe_is_none(name: str, tmp_path: Path) -> None:
+    write_clip(moving_disc(2, 16, 16), tmp_path / name)
+    assert read_recipe(tmp_path / name) is None
+    assert read_clip(tmp_path / name).recipe is None
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "clip"])
+def test_same_clip_same_bytes(name: str, tmp_path: Path) -> None:
+    digests = set()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        path = write_clip(moving_disc(noise=3), tmp_path / folder / name, recipe={"seed": 1}).path
+        digests.add(hashlib.sha256(path.read_bytes()).hexdigest())
+    assert len(digests) == 1
+
+
+def test_mp4_plays_in_a_browser(tmp_path: Path) -> None:
+    path = write_clip(moving_disc(), tmp_path / "clip.mp4", fps=Fraction(30_000, 1001)).path
+    text = ffmpeg_describes(path)
+    assert re.search(
+        r"Video: h264 \(High\) \(avc1.*yuv420p\(tv, bt709, progressive\), 64x64.* 29\.97 fps", text
+    )
+    data = path.read_bytes()
+    assert data[4:8] == b"ftyp"
+    assert 0 < data.index(b"moov") < data.index(b"mdat")
+
+
+def test_mp4_is_close_and_crf_matters(tmp_path: Path) -> None:
+    frames = moving_disc(height=128, width=128)
+    write_clip(frames, tmp_path / "fine.mp4")
+    write_clip(frames, tmp_path / "coarse.mp4", crf=40)
+    fine, coarse = (psnr(read_clip(tmp_path / name).frames, frames) for name in ("fine.mp4", "coarse.mp4"))
+    assert fine > 36
+    assert coarse < fine - 5
+
+
+def test_mp4_keeps_colours(tmp_path: Path) -> None:
+    palette = np.array(
+        [[215, 35, 40], [45, 175, 65], [45, 85, 230], [245, 220, 45], [0, 0, 0], [255, 255, 255]]
+    )
+    frames = np.broadcast_to(palette.repeat(16, axis=0)[None, None], (4, 32, 96, 3)).astype(np.uint8)
+    write_clip(frames, tmp_path / "clip.mp4")
+    middles = read_clip(tmp_path / "clip.mp4").frames[:, :, 8::16].astype(int)
+    assert np.abs(middles - palette).max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "padded"),
+    [(31, 47, (32, 48)), (31, 48, (32, 48)), (16, 17, (16, 18)), (1, 1, (2, 2))],
+)
+def test_mp4_pads_odd_sizes_with_the_edge(
+    height: int, width: int, padded: tuple[int, int], tmp_path: Path
+) -> None:
+    frames = np.full((3, height, width, 3), 200, np.uint8)
+    written = write_clip(frames, tmp_path / "clip.mp4")
+    assert (written.height, written.width, written.padded) == (height, width, padded)
+    clip = read_clip(tmp_path / "clip.mp4")
+    assert clip.frames.shape == (3, *padded, 3)
+    assert np.abs(clip.frames.astype(int) - 200).max() <= 3
+
+
+def test_mp4_of_one_frame(tmp_path: Path) -> None:
+    write_clip(moving_disc(1), tmp_path / "clip.mp4", fps=5)
+    clip = read_clip(tmp_path / "clip.mp4")
+    assert (len(clip.frames), clip.fps) == (1, 5.0)
+
+
+def test_mp4_with_uneven_times_is_read_frame_by_frame(tmp_path: Path) -> None:
+    write_clip(moving_disc(6), tmp_path / "even.mp4", fps=10)
+    select = ["-vf", "select='not(eq(n,2)+eq(n,3))'", "-fps_mode", "vfr"]
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", tmp_path / "even.mp4", *select]
+    subprocess.run([*command, tmp_path / "uneven.mp4"], check=True)
+    clip = read_clip(tmp_path / "uneven.mp4")
+    assert len(clip.frames) == 4  # at 0, 0.1, 0.4 and 0.5 s
+    assert clip.fps == pytest.approx(3 / 0.5)
+
+
+@pytest.mark.parametrize(
+    "name", ["it's 100% - a=b;c#d.mp4", "-i.mp4", "frame_%03d.mp4", "电影 🐑.mp4", "x:y.mp4"]
+)
+def test_mp4_with_an_awkward_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(moving_disc(2, 16, 16), name, recipe={"seed": 1})
+    assert os.listdir() == [name]
+    assert read_clip(name).recipe == {"seed": 1}
+
+
+def test_gif_with_few_colours_is_exact(tmp_path: Path) -> None:
+    write_clip(moving_disc(), tmp_path / "clip.gif")
+    np.testing.assert_array_equal(read_clip(tmp_path / "clip.gif").frames, moving_disc())
+
+
+def test_gif_with_few_colours_in_each_frame_is_exact(tmp_path: Path) -> None:
+    frames = noise_clip(6, 12, 20)  # 240 colours a frame, 1440 in all
+    write_clip(frames, tmp_path / "clip.gif")
+    np.testing.assert_array_equal(read_clip(tmp_path / "clip.gif").frames, frames)
+
+
+@pytest.mark.parametrize("size", [64, 160])
+def test_gif_with_many_colours_is_close(size: int, tmp_path: Path) -> None:
+    frames = moving_disc(3, size, size, noise=2)
+    write_clip(frames, tmp_path / "clip.gif")
+    assert psnr(read_clip(tmp_path / "clip.gif").frames, frames) > 40
+
+
+def test_gif_times_do_not_drift(tmp_path: Path) -> None:
+    write_clip(moving_disc(16), tmp_path / "clip.gif", fps=8)  # 125 ms a frame, and a GIF counts in 10 ms
+    with Image.open(tmp_path / "clip.gif") as image:
+        durations = []
+        for idx in range(16):
+            image.seek(idx)
+            durations.append(image.info["duration"])
+    assert sum(durations) == 2000
+    assert set(durations) == {120, 130}
+
+
+@pytest.mark.parametrize(("name", "forever", "once"), [("a.gif", 0, None), ("a.webp", 0, 1), ("a.png", 0, 1)])
+def test_loop(name: str, forever: int, once: int | None, tmp_path: Path) -> None:
+    for loop, expected in ((True, forever), (False, once)):
+        write_clip(moving_disc(3), tmp_path / name, loop=loop)
+        with Image.open(tmp_path / name) as image:
+            assert image.info.get("loop") == expected
+
+
+def test_floats_are_rounded(tmp_path: Path) -> None:
+    frames = noise_clip(2)
+    for dtype in (np.float32, np.float64):
+        write_clip((frames / 255).astype(dtype), tmp_path / "clip.npz")
+        np.testing.assert_array_equal(read_clip(tmp_path / "clip.npz").frames, frames)
+
+
+def test_folder_is_replaced_whole(tmp_path: Path) -> None:
+    write_clip(noise_clip(5), tmp_path / "clip")
+    write_clip(noise_clip(2), f"{tmp_path}/clip/", recipe={"seed": 2})
+    assert sorted(os.listdir(tmp_path / "clip")) == ["frame_0000.png", "frame_0001.png", "recipe.json"]
+    assert os.listdir(tmp_path) == ["clip"]
+    assert json.loads((tmp_path / "clip/recipe.json").read_text())["recipe"] == {"seed": 2}
+
+
+def test_files_of_other_origin(tmp_path: Path) -> None:
+    images = [Image.fromarray(frame) for frame in moving_disc(3)]
+    first, rest = images[0], images[1:]
+    first.save(
+        tmp_path / "a.gif", save_all=True, append_images=rest, duration=200, comment=b"made \xff elsewhere"
+    )
+    first.save(tmp_path / "a.webp", save_all=True, append_images=rest, duration=200, lossless=True)
+    first.save(tmp_path / "a.png", save_all=True, append_images=rest, duration=200)
+    for name in ("a.gif", "a.webp", "a.png"):
+        clip = read_clip(tmp_path / name)
+        np.testing.assert_array_equal(clip.frames, moving_disc(3))
+        assert (clip.fps, clip.recipe, read_recipe(tmp_path / name)) == (5.0, None, None)
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    assert not read_clip(tmp_path / "clear.png").frames.any()
+
+
+def test_retimed_file_gives_its_new_rate(tmp_path: Path) -> None:
+    write_clip(moving_disc(4), tmp_path / "a.gif", fps=10, recipe={"seed": 1})
+    with Image.open(tmp_path / "a.gif") as image:
+        image.save(tmp_path / "b.gif", save_all=True, duration=200, comment=image.info["comment"])
+    clip = read_clip(tmp_path / "b.gif")
+    assert (len(clip.frames), clip.fps, clip.recipe) == (4, 5.0, {"seed": 1})
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("older", [False, True])
+def test_full_disk_leaves_nothing_behind(name: str, older: bool, tmp_path: Path) -> None:
+    if older:
+        write_clip(moving_disc(2), tmp_path / name, recipe={"seed": 1})
+    before = sorted(tmp_path.rglob("*"))
+    with full_disk(3000), pytest.raises(OSError, match=re.escape(str(tmp_path / name))) as error:
+        write_clip(noise_clip(8, 64, 64), tmp_path / name)
+    assert "\n" not in str(error.value)
+    assert sorted(tmp_path.rglob("*")) == before
+    if older:
+        assert read_recipe(tmp_path / name) == {"seed": 1}
+
+
+def test_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(image: Image.Image, path: Path, **options: object) -> None:
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Image.Image, "save", interrupted)
+    for name in ("clip.gif", "clip"):
+        with pytest.raises(KeyboardInterrupt):
+            write_clip(moving_disc(2), tmp_path / name)
+        assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_non_finite_frames_are_an_error(value: float, tmp_path: Path) -> None:
+    frames = np.zeros((5, 8, 8, 3), np.float32)
+    frames[3:, 2, 2, 1] = value
+    with pytest.raises(ValueError, match="first in frame 3"):
+        write_clip(frames, tmp_path / "clip.mp4")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"frames": np.zeros((1, 2, 8, 8, 3), np.uint8)}, r"\(F, H, W, 3\), got shape \(1, 2, 8, 8, 3\)"),
+        ({"frames": np.zeros((2, 8, 8, 4), np.uint8)}, "got shape"),
+        ({"frames": np.zeros((0, 8, 8, 3), np.uint8)}, "got shape"),
+        ({"frames": [[1]]}, "numpy array, .*got list"),
+        ({"frames": np.zeros((2, 8, 8, 3), np.int64)}, "got int64"),
+        ({"frames": np.full((2, 8, 8, 3), -1.0)}, r"\[0, 1\], but frame 0 spans -1 to -1"),
+        ({"fps": 0}, "`fps` must be"),
+        ({"fps": float("nan")}, "`fps` must be"),
+        ({"fps": 60}, r"between 0.1 and 50 in \.gif, got 60"),
+        ({"crf": 20}, "`crf` is the quality of an .mp4"),
+        ({"crf": 0, "path": "clip.mp4"}, "`crf` must be between 1 and 51"),
+        ({"recipe": {"seed": float("nan")}}, "what JSON can"),
+        ({"recipe": {"path": Path()}}, "what JSON can"),
+        ({"recipe": "a cat"}, "got str"),
+        ({"recipe": {"prompt": "x" * 1_000_001}}, "at most 1000000 characters"),
+        ({"path": "clip.avi"}, r"unknown suffix '\.avi'.*\.mp4, \.gif, \.webp, \.apng, \.png, \.npz"),
+        ({"path": "missing/clip.gif"}, "folder .*missing does not exist"),
+    ],
+)
+def test_wrong_arguments_are_named(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    arguments = {"frames": moving_disc(2), "path": "clip.gif", **change}
+    arguments["path"] = tmp_path / arguments["path"]
+    with pytest.raises(ValueError, match=message):
+        write_clip(**arguments)
+    assert os.listdir(tmp_path) == []
+
+
+def test_size_that_the_format_cannot_hold(tmp_path: Path) -> None:
+    with pytest.raises((OSError, ValueError), match=re.escape(str(tmp_path / "clip.webp"))):
+        write_clip(np.zeros((2, 1, 17_000, 3), np.uint8), tmp_path / "clip.webp")
+    assert os.listdir(tmp_path) == []
+
+
+def test_check_output_path(tmp_path: Path) -> None:
+    assert check_output_path(tmp_path / "CLIP.MP4") == tmp_path / "CLIP.MP4"
+    assert check_output_path(f"{tmp_path}/v1.5/") == tmp_path / "v1.5"
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.mp4").mkdir()
+    (tmp_path / "folder.mp4/notes.txt").touch()
+    with pytest.raises(ValueError, match="this is a file"):
+        check_output_path(tmp_path / "file")
+    with pytest.raises(ValueError, match="it is a folder"):
+        check_output_path(tmp_path / "folder.mp4")
+    with pytest.raises(ValueError, match=r"other things, such as notes\.txt"):
+        check_output_path(f"{tmp_path}/folder.mp4/")
+    with pytest.raises(ValueError, match="unknown suffix"):
+        check_output_path(tmp_path / "clip.mpeg")
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a folder that nobody can write to")
+def test_check_output_path_where_nobody_can_write() -> None:
+    with pytest.raises(OSError, match=r"cannot write /proc/clip\.mp4"):
+        check_output_path("/proc/clip.mp4")
+
+
+@pytest.mark.parametrize("read", [read_clip, read_recipe])
+def test_missing_and_unknown_files(read, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"missing\.mp4 does not exist"):
+        read(tmp_path / "missing.mp4")
+    (tmp_path / "text.txt").touch()
+    with pytest.raises(ValueError, match=r"unknown suffix '\.txt'"):
+        read(tmp_path / "text.txt")
+
+
+@pytest.mark.parametrize("name", [name for name in ALL if name != "clip"])
+@pytest.mark.parametrize("part", [0.0, 0.02, 0.3, 0.7, 0.97])
+def test_truncated_file_is_an_error(name: str, part: float, tmp_path: Path) -> None:
+    path = write_clip(noise_clip(), tmp_path / name, recipe={"seed": 1}).path
+    os.truncate(path, int(part * path.stat().st_size))
+    with pytest.raises(ValueError, match=re.escape(f"cannot read clip {path}: ")) as error:
+        read_clip(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("name", ["clip.gif", "clip.webp", "clip.png", "clip.npz"])
+@pytest.mark.parametrize("read", [read_clip, read_recipe])
+def test_damaged_file_is_read_or_an_error(name: str, read, tmp_path: Path) -> None:
+    path = write_clip(moving_disc(2, 16, 16, noise=2), tmp_path / name, recipe={"seed": 1}).path
+    data, rng = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(60):
+        damaged = np.frombuffer(data, np.uint8).copy()
+        damaged[rng.integers(len(data), size=4)] = rng.integers(256, size=4)
+        path.write_bytes(damaged.tobytes())
+        with suppress(ValueError):  # any other error fails the test
+            read(path)
+
+
+def test_broken_recipe_is_an_error(tmp_path: Path) -> None:
+    broken = '{"videogen_clip": 1, "fps": "8", "recipe": {'
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.gif", comment=broken)
+    write_clip(moving_disc(2), tmp_path / "a")
+    (tmp_path / "a/recipe.json").write_text(broken)
+    for name in ("a.gif", "a"):
+        for read in (read_clip, read_recipe):
+            with pytest.raises(ValueError, match="its recipe is broken"):
+                read(tmp_path / name)
+
+
+def test_folder_without_recipe(tmp_path: Path) -> None:
+    write_clip(noise_clip(), tmp_path / "clip", fps=12)
+    (tmp_path / "clip/recipe.json").unlink()
+    clip = read_clip(tmp_path / "clip")
+    assert (len(clip.frames), clip.fps, clip.recipe) == (5, 8.0, None)
+    shutil.rmtree(tmp_path / "clip")
+    (tmp_path / "clip").mkdir()
+    with pytest.raises(ValueError, match=r"holds no frame_0000\.png"):
+        read_clip(tmp_path / "clip")
+
+
+def test_import_is_light() -> None:
+    code = (
+        "import sys, videogen.io; print({'PIL', 'imageio', 'imageio_ffmpeg', 'torch'} & sys.modules.keys())"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "set()\n"

@@ -1,0 +1,51 @@
+"""`python -m videogen.train RECIPE`: run a recipe, or go on with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from videogen.train.recipes import RECIPES
+
+
+def main(
+    recipe: Annotated[str, typer.Argument(help=f"One of: {', '.join(RECIPES)}.")],
+    output_dir: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/RECIPE.")] = None,
+    num_steps: Annotated[int | None, typer.Option(help="Optimizer steps of the whole run.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Clips per step, over all processes.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="At its height.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the run.")] = None,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint after this time.")] = None,
+    tracker: Annotated[str | None, typer.Option(help="`tensorboard`, to log there too.")] = None,
+    cpu: Annotated[bool, typer.Option(help="Leave an accelerator unused.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print the configuration and stop.")] = False,
+) -> None:
+    """Run a recipe; the same command goes on where it stopped."""
+    try:
+        if recipe not in RECIPES:
+            raise ValueError(f"unknown recipe {recipe!r}: known are {', '.join(RECIPES)}")
+        config = RECIPES[recipe]()
+        overrides = {
+            "num_steps": num_steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed,
+        }  # fmt: skip
+        config = dataclasses.replace(config, **{name: value for name, value in overrides.items() if value is not None})
+        print(json.dumps(config.resolved(), indent=2), flush=True)
+        if dry_run:
+            return
+        from videogen.train.loop import train
+
+        result = train(config, output_dir or Path("runs") / recipe, tracker=tracker, cpu=cpu, max_minutes=max_minutes)
+    except (ValueError, OSError, FloatingPointError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    state = "finished" if result.finished else "stopped, the same command goes on"
+    print(f"{recipe}: {state} at step {result.step}; files in {result.folder}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,1 @@
+"""Objectives: what one training step is, one for each family of generators."""

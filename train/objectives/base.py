@@ -1,0 +1,47 @@
+"""What the training loop asks of an objective."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+from videogen.data.batch import Batch
+
+
+class Objective(nn.Module, ABC):
+    """What one training step of a family of generators is: networks, batch and sample ids in, losses out.
+
+    The loop knows nothing of the family. It runs every phase of a step in order, each with an optimizer of its own
+    (a GAN has two), minimises `losses["loss"]`, and logs the rest.
+    """
+
+    phases: tuple[str, ...] = ("train",)
+
+    @abstractmethod
+    def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:
+        """Losses of one phase: scalars, with the one to minimise under `loss`."""
+
+    def trained_parameters(self, phase: str) -> list[tuple[str, nn.Parameter]]:
+        """What the optimizer of a phase updates; all that requires a gradient by default."""
+        return [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
+
+    @abstractmethod
+    def save(self, folder: Path) -> None:
+        """Write the result, with the weights as they are now, so that the library can load it."""
+
+    @abstractmethod
+    def preview(self) -> list[tuple[str, np.ndarray]]:
+        """A few captioned clips `(F, H, W, 3)` uint8 that show what has been learned so far."""
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig(ABC):
+    """Everything an objective is built from; the config stands beside the objective it builds."""
+
+    @abstractmethod
+    def build(self) -> Objective:
+        """Make the objective, with freshly initialised networks."""

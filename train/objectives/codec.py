@@ -1,0 +1,110 @@
+"""Training of the latent video codec: reconstruction under noise, with latents kept at a steady scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.data.batch import Batch
+from videogen.data.shapes.dataset import ShapesClips
+from videogen.codec.pixels import pixels_to_uint8
+from videogen.sampling.noise import sample_noise, seeded_generator
+from videogen.train.objectives.base import Objective, ObjectiveConfig
+
+
+@dataclass(frozen=True)
+class CodecObjectiveConfig(ObjectiveConfig):
+    """Settings of `CodecObjective`.
+
+    Attributes:
+        latent_channels: Of the codec.
+        encoder_dims: Of the codec.
+        decoder_dims: Of the codec.
+        encoder_depths: Of the codec.
+        decoder_depths: Of the codec.
+        edge_weight: How much more than elsewhere an error counts where the picture is not flat.
+        penalty: Weight of the L2 penalty on the latents, the part of the KL term that a fixed variance leaves.
+        statistics_momentum: Of the running mean and variance of the latents.
+        seed: Of the posterior noise.
+    """
+
+    latent_channels: int = 16
+    encoder_dims: tuple[int, int] = (32, 96)
+    decoder_dims: tuple[int, int] = (48, 128)
+    encoder_depths: tuple[int, int] = (1, 2)
+    decoder_depths: tuple[int, int] = (2, 3)
+    edge_weight: float = 4.0
+    penalty: float = 1e-5
+    statistics_momentum: float = 0.01
+    seed: int = 0
+
+    def build(self) -> CodecObjective:
+        """Make the objective with a new codec."""
+        codec = VideoAutoencoder(
+            latent_channels=self.latent_channels,
+            encoder_dims=self.encoder_dims,
+            decoder_dims=self.decoder_dims,
+            encoder_depths=self.encoder_depths,
+            decoder_depths=self.decoder_depths,
+        )
+        return CodecObjective(codec, self)
+
+
+class CodecObjective(Objective):
+    """Squared error of the reconstruction, weighted towards edges.
+
+    Posterior noise is scaled by the running deviation of the latents, so that no scale of the latents escapes it.
+    """
+
+    def __init__(self, codec: VideoAutoencoder, config: CodecObjectiveConfig) -> None:
+        super().__init__()
+        self.codec = codec
+        self.settings = config
+
+    def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:
+        """Losses of a batch: `loss`, and `psnr` in dB over the batch."""
+        latents = self.codec.encoder(batch.pixels)
+        self._update_statistics(latents.detach())
+        noise = sample_noise(
+            latents.shape[1:], [seeded_generator(self.settings.seed, sample_id) for sample_id in batch.sample_ids]
+        ).to(latents)
+        std = self.codec.latents_std[:, None, None, None]
+        reconstruction = self.codec.decoder(latents + self.codec.config["posterior_std"] * std * noise)
+        squared_error = (reconstruction - batch.pixels).square()
+        weights = 1 + self.settings.edge_weight * detail_mask(batch.pixels)
+        loss = (squared_error * weights).sum() / weights.sum() / batch.pixels.shape[1]
+        mean_square = latents.square().mean()
+        loss = loss + self.settings.penalty * mean_square + 1e-3 * (mean_square - 1).clamp(min=0)
+        return {"loss": loss, "psnr": -10 * torch.log10(squared_error.detach().mean() / 4)}
+
+    def save(self, folder: Path) -> None:
+        """Write the codec as config.json + safetensors."""
+        self.codec.save_pretrained(folder)
+
+    @torch.no_grad()
+    def preview(self) -> list[tuple[str, np.ndarray]]:
+        """Clips of the world beside their reconstructions."""
+        pixels = ShapesClips(seed=1).batch(range(4)).pixels.to(self.codec.device)
+        both = torch.cat([pixels, self.codec.decode(self.codec.encode(pixels))], dim=4)
+        return [("clip | reconstruction", clip) for clip in pixels_to_uint8(both)]
+
+    @torch.no_grad()
+    def _update_statistics(self, latents: Tensor) -> None:
+        momentum = self.settings.statistics_momentum
+        mean, variance = latents.mean((0, 2, 3, 4)), latents.var((0, 2, 3, 4))
+        variance = torch.lerp(self.codec.latents_std.square(), variance, momentum)
+        self.codec.latents_mean.lerp_(mean, momentum)
+        self.codec.latents_std.copy_(variance.sqrt())
+
+
+def detail_mask(pixels: Tensor, radius: int = 2, threshold: float = 0.02) -> Tensor:
+    """`(B, 1, F, H, W)`: 1 where a pixel differs from the mean of its neighbourhood, 0 where the picture is flat."""
+    kernel, padding = (1, 2 * radius + 1, 2 * radius + 1), (0, radius, radius)
+    local_mean = F.avg_pool3d(pixels, kernel, stride=1, padding=padding, count_include_pad=False)
+    return ((pixels - local_mean).abs().mean(1, keepdim=True) > threshold).to(pixels)

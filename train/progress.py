@@ -1,0 +1,69 @@
+"""What a run tells while it goes on: a bar with loss and time left in a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+from videogen.train.config import TrainConfig
+
+_LINE_SECONDS = 30.0
+
+
+class Progress:
+    """Reports the steps of one run; a context manager.
+
+    Args:
+        config: Of the run.
+        start: Steps done before.
+        shown: Whether this process reports at all.
+    """
+
+    def __init__(self, config: TrainConfig, start: int, *, shown: bool) -> None:
+        self.config = config
+        self.start = start
+        self.shown = shown
+        self.started = time.monotonic()
+        self.last_line = -float("inf")
+        self.console = Console()
+        self.bar = RichProgress(
+            TextColumn(config.name),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[report]}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            disable=not (shown and self.console.is_terminal),
+        )
+        self.task = self.bar.add_task("", total=config.num_steps, completed=start, report="")
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.bar.stop()
+
+    def update(self, step: int, line: dict[str, Any]) -> None:
+        """Report a logged line."""
+        if not self.shown:
+            return
+        per_step = (time.monotonic() - self.started) / max(step - self.start, 1)
+        left = per_step * (self.config.num_steps - step)
+        losses = "  ".join(f"{name} {value:.4g}" for name, value in line.items() if name != "step")
+        report = f"{losses}  {self.config.batch_size / per_step:.1f} clips/s  {_clock(left)} left"
+        if self.console.is_terminal:
+            self.bar.update(self.task, completed=step, report=report)
+        elif time.monotonic() - self.last_line > _LINE_SECONDS or step == self.config.num_steps:
+            self.last_line = time.monotonic()
+            print(f"{self.config.name} {step}/{self.config.num_steps}  {report}", flush=True)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"

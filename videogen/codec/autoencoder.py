@@ -1,0 +1,190 @@
+"""Our latent video codec: four frames at a time become one grid of latents, eight times smaller each way.
+
+The network has no normalisation layers and its residual branches start at zero, so that at initialisation it is a
+linear autoencoder: group statistics in a codec tie distant pixels together, and training from a linear map is fast and
+stable. Every group of frames is coded by itself; decoding a stream group by group therefore equals decoding it whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+_PATCH = 4  # side of the pixel patches that become channels before the first convolution
+_MERGE = 2  # further reduction in space, at which the frames of a group are joined
+
+
+class VideoAutoencoder(ModelMixin, ConfigMixin):
+    """Autoencoder for clips with a fixed-variance Gaussian posterior (Ghosh et al. 2020, arXiv:1903.12436).
+
+    While training, noise of standard deviation `posterior_std` is added to the latents, so that the decoder tolerates
+    the small errors a generator makes; the L2 penalty that goes with it belongs to the codec objective.
+
+    Args:
+        latent_channels: Channels of the latents.
+        frames_per_latent: Frames that are coded together, the compression in time.
+        encoder_dims: Channels of the encoder before and after the frames of a group are joined.
+        decoder_dims: Channels of the decoder after and before the frames of a group are split (fine, coarse).
+        encoder_depths: Residual blocks of the encoder at the two resolutions (fine, coarse).
+        decoder_depths: Residual blocks of the decoder at the two resolutions (fine, coarse).
+        posterior_std: Standard deviation of the posterior, in units of the normalised latents.
+    """
+
+    latents_mean: Tensor
+    latents_std: Tensor
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_channels: int = 16,
+        frames_per_latent: int = 4,
+        encoder_dims: tuple[int, int] = (32, 128),
+        decoder_dims: tuple[int, int] = (48, 192),
+        encoder_depths: tuple[int, int] = (1, 2),
+        decoder_depths: tuple[int, int] = (2, 3),
+        posterior_std: float = 0.04,
+    ) -> None:
+        super().__init__()
+        self.compression = (frames_per_latent, _PATCH * _MERGE)
+        self.encoder = Encoder(latent_channels, frames_per_latent, encoder_dims, encoder_depths)
+        self.decoder = Decoder(latent_channels, frames_per_latent, decoder_dims, decoder_depths)
+        self.register_buffer("latents_mean", torch.zeros(latent_channels))
+        self.register_buffer("latents_std", torch.ones(latent_channels))
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Compress clips.
+
+        Args:
+            pixels: `(B, 3, F, H, W)` in [-1, 1]; F divisible by `compression[0]`, H and W by `compression[1]`.
+
+        Returns:
+            The posterior means `(B, C, f, h, w)`, of unit variance over the training data.
+
+        Raises:
+            ValueError: If the shape does not fit; the message names the nearest sizes that do.
+        """
+        self.check_pixel_shape(pixels.shape)
+        latents = self.encoder(pixels)
+        return (latents - _per_channel(self.latents_mean)) / _per_channel(self.latents_std)
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Reconstruct whole clips.
+
+        Args:
+            latents: `(B, C, f, h, w)` of unit variance.
+
+        Returns:
+            Pixels `(B, 3, F, H, W)`, meant for [-1, 1] but not clamped.
+
+        Raises:
+            ValueError: If `latents` has another number of dimensions or channels.
+        """
+        if latents.ndim != 5 or latents.shape[1] != self.config.latent_channels:
+            raise ValueError(
+                f"`latents` must be (B, {self.config.latent_channels}, f, h, w), got {tuple(latents.shape)}"
+            )
+        return self.decoder(latents * _per_channel(self.latents_std) + _per_channel(self.latents_mean))
+
+    def iter_decode(self, latents: Tensor, latents_per_chunk: int = 1) -> Iterator[Tensor]:
+        """Reconstruct clips piece by piece, with memory that does not grow with their length.
+
+        Args:
+            latents: `(B, C, f, h, w)` of unit variance.
+            latents_per_chunk: How many latent frames are decoded at a time.
+
+        Yields:
+            Pixels `(B, 3, F_chunk, H, W)`; together they equal `decode(latents)`.
+
+        Raises:
+            ValueError: If `latents_per_chunk` is below 1, or `latents` has a wrong shape.
+        """
+        if latents_per_chunk < 1:
+            raise ValueError(f"`latents_per_chunk` must be at least 1, got {latents_per_chunk}")
+        for chunk in latents.split(latents_per_chunk, dim=2):
+            yield self.decode(chunk)
+
+    def check_pixel_shape(self, shape: torch.Size | tuple[int, ...]) -> None:
+        """Raise ValueError unless clips of this shape `(B, 3, F, H, W)` can be encoded exactly."""
+        if len(shape) != 5 or shape[1] != 3:
+            raise ValueError(f"`pixels` must be (B, 3, F, H, W), got {tuple(shape)}")
+        per_time, per_space = self.compression
+        for name, value, factor in zip(
+            ("num_frames", "height", "width"), shape[2:], (per_time, per_space, per_space), strict=True
+        ):
+            check_multiple(name, value, factor)
+
+
+def check_multiple(name: str, value: int, factor: int) -> None:
+    """Raise ValueError unless `value` is a positive multiple of `factor`, naming the nearest two that are."""
+    if value >= 1 and value % factor == 0:
+        return
+    below = max(value, 0) // factor * factor
+    choices = f"{below} or {below + factor}" if below else f"{factor} or {2 * factor}"
+    raise ValueError(f"`{name}` must be a multiple of {factor} for this codec, got {value}: use {choices}")
+
+
+class Encoder(nn.Module):
+    """`(B, 3, F, H, W)` to `(B, C, f, h, w)`: each frame by itself, then the frames of a group together."""
+
+    def __init__(self, latent_channels: int, frames_per_latent: int, dims: tuple[int, int], depths: tuple[int, int]):
+        super().__init__()
+        self.frames_per_latent = frames_per_latent
+        fine_dim, coarse_dim = dims
+        self.conv_in = nn.Conv2d(3 * _PATCH**2, fine_dim, 3, padding=1)
+        self.fine_blocks = nn.Sequential(*[ResBlock(fine_dim) for _ in range(depths[0])])
+        self.join = nn.Conv2d(fine_dim * _MERGE**2 * frames_per_latent, coarse_dim, 1)
+        self.coarse_blocks = nn.Sequential(*[ResBlock(coarse_dim) for _ in range(depths[1])])
+        self.conv_out = nn.Conv2d(coarse_dim, latent_channels, 1)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        batch_size, _, num_frames = pixels.shape[:3]
+        frames = pixels.transpose(1, 2).flatten(0, 1)  # (B*F, 3, H, W)
+        hidden_states = self.fine_blocks(self.conv_in(nn.functional.pixel_unshuffle(frames, _PATCH)))
+        hidden_states = nn.functional.pixel_unshuffle(hidden_states, _MERGE)
+        groups = hidden_states.unflatten(0, (-1, self.frames_per_latent)).flatten(1, 2)  # (B*f, frames*c, h, w)
+        latents = self.conv_out(self.coarse_blocks(self.join(groups)))
+        return latents.unflatten(0, (batch_size, num_frames // self.frames_per_latent)).transpose(1, 2)
+
+
+class Decoder(nn.Module):
+    """`(B, C, f, h, w)` to `(B, 3, F, H, W)`: the mirror of `Encoder`."""
+
+    def __init__(self, latent_channels: int, frames_per_latent: int, dims: tuple[int, int], depths: tuple[int, int]):
+        super().__init__()
+        self.frames_per_latent = frames_per_latent
+        fine_dim, coarse_dim = dims
+        self.conv_in = nn.Conv2d(latent_channels, coarse_dim, 3, padding=1)
+        self.coarse_blocks = nn.Sequential(*[ResBlock(coarse_dim) for _ in range(depths[1])])
+        self.split = nn.Conv2d(coarse_dim, fine_dim * _MERGE**2 * frames_per_latent, 1)
+        self.fine_blocks = nn.Sequential(*[ResBlock(fine_dim) for _ in range(depths[0])])
+        self.conv_out = nn.Conv2d(fine_dim, 3 * _PATCH**2, 3, padding=1)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        batch_size = latents.shape[0]
+        hidden_states = self.coarse_blocks(self.conv_in(latents.transpose(1, 2).flatten(0, 1)))
+        hidden_states = self.split(hidden_states).unflatten(1, (self.frames_per_latent, -1)).flatten(0, 1)
+        hidden_states = nn.functional.pixel_shuffle(hidden_states, _MERGE)  # (B*F, c, 2h, 2w)
+        frames = nn.functional.pixel_shuffle(self.conv_out(self.fine_blocks(hidden_states)), _PATCH)
+        return frames.unflatten(0, (batch_size, -1)).transpose(1, 2)
+
+
+class ResBlock(nn.Module):
+    """Two convolutions beside an identity; the second starts at zero."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.conv1 = nn.Conv2d(dim, dim, 3, padding=1)
+        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        return hidden_states + self.conv2(nn.functional.silu(self.conv1(hidden_states)))
+
+
+def _per_channel(values: Tensor) -> Tensor:
+    return values[:, None, None, None]

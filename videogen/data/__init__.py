@@ -1,0 +1,1 @@
+"""Training data: footage, captioned worlds and the batches made of them."""

@@ -1,0 +1,1 @@
+"""The shapes world: coloured shapes that move, rendered on the fly with exact captions."""

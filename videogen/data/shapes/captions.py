@@ -1,0 +1,177 @@
+"""Words for scenes of the world `shapes`: templates with synonyms for training, one plain form for evaluation."""
+
+from __future__ import annotations
+
+import re
+from random import Random
+from typing import TypeVar
+
+from videogen.data.shapes.world import BACKGROUNDS, COLOURS, Background, Scene, ShapeObject
+
+COLOUR_WORDS: dict[str, tuple[str, ...]] = {
+    "red": ("red", "crimson", "scarlet"),
+    "green": ("green", "emerald"),
+    "blue": ("blue", "azure"),
+    "yellow": ("yellow", "golden"),
+    "orange": ("orange", "tangerine"),
+    "purple": ("purple", "violet"),
+    "cyan": ("cyan", "turquoise"),
+    "pink": ("pink", "rose"),
+}
+SHAPE_WORDS: dict[str, tuple[str, ...]] = {
+    "circle": ("circle", "disc", "disk", "ball", "dot"),
+    "square": ("square", "box", "block"),
+    "triangle": ("triangle",),
+    "star": ("star",),
+    "ring": ("ring", "hoop", "donut"),
+    "cross": ("cross", "plus"),
+}
+SIZE_WORDS: dict[str, tuple[str, ...]] = {
+    "small": ("small", "little", "tiny"),
+    "medium": ("medium", "medium-sized", "mid-sized"),
+    "large": ("large", "big", "huge"),
+}
+BACKGROUND_WORDS: dict[str, tuple[str, ...]] = {
+    "black": ("black",),
+    "white": ("white",),
+    "gray": ("gray", "grey"),
+    "navy": ("navy", "dark blue"),
+    "beige": ("beige", "cream"),
+}
+
+_DIRECTION_WORDS: dict[str, tuple[str, ...]] = {
+    "left": ("left", "to the left", "leftwards", "from right to left"),
+    "right": ("right", "to the right", "rightwards", "from left to right"),
+    "up": ("up", "upwards", "upward", "to the top"),
+    "down": ("down", "downwards", "downward", "to the bottom"),
+    "up-left": ("up-left", "up and left", "diagonally up and to the left", "to the upper left", "to the top left"),
+    "up-right": ("up-right", "up and right", "diagonally up and to the right", "to the upper right", "to the top right"),
+    "down-left": (
+        "down-left", "down and left", "diagonally down and to the left", "to the lower left", "to the bottom left",
+    ),
+    "down-right": (
+        "down-right", "down and right", "diagonally down and to the right", "to the lower right", "to the bottom right",
+    ),
+}  # fmt: skip
+_TRAVEL_VERBS = (
+    ("moves", "moving"), ("slides", "sliding"), ("glides", "gliding"),
+    ("travels", "travelling"), ("drifts", "drifting"), ("goes", "going"),
+)  # fmt: skip
+
+MOTION_WORDS: dict[str, tuple[tuple[str, str], ...]] = {
+    **{
+        motion: tuple(
+            (f"{finite} {direction}", f"{gerund} {direction}")
+            for direction in directions
+            for finite, gerund in _TRAVEL_VERBS
+        )
+        for motion, directions in _DIRECTION_WORDS.items()
+    },
+    "bounce": (("bounces", "bouncing"), ("bounces up and down", "bouncing up and down"), ("hops", "hopping")),
+    "orbit": (
+        ("moves in a circle", "moving in a circle"), ("orbits", "orbiting"),
+        ("goes around in circles", "going around in circles"), ("circles around", "circling around"),
+    ),
+    "grow": (
+        ("grows", "growing"), ("gets bigger", "getting bigger"),
+        ("expands", "expanding"), ("becomes larger", "becoming larger"),
+    ),
+    "shrink": (
+        ("shrinks", "shrinking"), ("gets smaller", "getting smaller"),
+        ("contracts", "contracting"), ("becomes smaller", "becoming smaller"),
+    ),
+    "rotate": (("rotates", "rotating"), ("spins", "spinning"), ("turns around", "turning around")),
+    "fade in": (("fades in", "fading in"), ("slowly appears", "slowly appearing")),
+    "fade out": (
+        ("fades out", "fading out"), ("slowly disappears", "slowly disappearing"), ("vanishes", "vanishing"),
+    ),
+    "still": (
+        ("stays still", "staying still"), ("does not move", "not moving"),
+        ("stands still", "standing still"), ("rests", "resting"),
+    ),
+}  # fmt: skip
+"""For each motion, `(finite, gerund)` forms; the first is the plain one."""
+
+Word = TypeVar("Word")
+
+_PLAIN_RATE = 0.5  # how often an attribute is said with its plain word rather than a synonym
+_OPENINGS = ("a video of", "a clip of", "an animation of", "there is", "we see")
+_CONNECTIVES = ("and", "while", "as", "with")
+_BEHIND = ("on", "on", "over", "against", "in front of")
+
+
+def plain_caption(objects: tuple[ShapeObject, ...], background: Background | None = None) -> str:
+    """The one form that evaluation prompts take: every attribute named by its plain word."""
+    said = " and ".join(
+        f"{_article(item.size)} {item.size} {item.colour} {item.shape} {MOTION_WORDS[item.motion][0][0]}"
+        for item in objects
+    )
+    if background is None:
+        return said
+    gradient = " gradient" if background.gradient else ""
+    return f"{said} on {_article(background.name)} {background.name}{gradient} background"
+
+
+def caption(scene: Scene, rng: Random) -> str:
+    """A caption as a person might write it: synonyms, several sentence forms, size or background left out at times.
+
+    Colour, shape and motion of every object are always said, so that a held-out combination can be kept out.
+    """
+    opening = rng.choice(_OPENINGS) if rng.random() < 0.3 else ""
+    connective = rng.choice(_CONNECTIVES) if rng.random() < 0.5 else "and"
+    gerund = bool(opening) or connective == "with"
+    parts = [_describe(item, rng, gerund=gerund) for item in scene.objects]
+    said = f" {connective} ".join(parts)
+    if opening:
+        said = f"{opening} {said}"
+    if rng.random() < 0.8:
+        said = f"{said} {_describe_background(scene.background, rng)}"
+    return said
+
+
+def vocabulary() -> list[str]:
+    """Every word that any caption can contain, sorted."""
+    tables = (COLOUR_WORDS, SHAPE_WORDS, SIZE_WORDS, BACKGROUND_WORDS)
+    phrases = [word for table in tables for words in table.values() for word in words]
+    phrases += [form for forms in MOTION_WORDS.values() for pair in forms for form in pair]
+    phrases += [*COLOURS, *BACKGROUNDS, *_OPENINGS, *_CONNECTIVES, *_BEHIND]
+    phrases += [
+        "a",
+        "an",
+        "the",
+        "plain",
+        "solid",
+        "gradient",
+        "background",
+        "backdrop",
+        "two",
+        "shapes",
+        "shape",
+    ]
+    return sorted({word for phrase in phrases for word in re.findall(r"[a-z]+", phrase)})
+
+
+def _describe(item: ShapeObject, rng: Random, *, gerund: bool) -> str:
+    words = [_say(COLOUR_WORDS[item.colour], rng), _say(SHAPE_WORDS[item.shape], rng)]
+    if rng.random() < 0.85:
+        words.insert(0, _say(SIZE_WORDS[item.size], rng))
+    words.insert(0, "the" if rng.random() < 0.1 else _article(words[0]))
+    words.append(_say(MOTION_WORDS[item.motion], rng)[int(gerund)])
+    return " ".join(words)
+
+
+def _describe_background(background: Background, rng: Random) -> str:
+    name = _say(BACKGROUND_WORDS[background.name], rng)
+    kind = "gradient" if background.gradient else rng.choice(("", "", "plain", "solid"))
+    noun = rng.choice(("background", "background", "backdrop"))
+    words = [kind, name, noun] if kind in ("plain", "solid") else [name, kind, noun]
+    words = [word for word in words if word]
+    return f"{rng.choice(_BEHIND)} {_article(words[0])} {' '.join(words)}"
+
+
+def _say(words: tuple[Word, ...], rng: Random) -> Word:
+    return words[0] if rng.random() < _PLAIN_RATE else rng.choice(words)
+
+
+def _article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"

@@ -1,0 +1,96 @@
+"""The world `shapes` as an endless training stream, as whole clips or as crops for the codec."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from random import Random
+
+import torch
+
+from videogen.data.batch import Batch
+from videogen.data.shapes.captions import caption
+from videogen.data.shapes.render import render
+from videogen.data.shapes.world import WORLDS, Scene, X, Y
+
+FPS = 8.0
+
+
+@dataclass(frozen=True)
+class ShapesClips:
+    """Rendered clips with captions.
+
+    Attributes:
+        world: A key of `WORLDS`.
+        num_frames: Frames per clip.
+        size: Side of the frames in pixels.
+        seed: Of the stream.
+        two_object_rate: Share of scenes with two objects; None leaves it to the world.
+    """
+
+    world: str = "shapes"
+    num_frames: int = 16
+    size: int = 64
+    seed: int = 0
+    two_object_rate: float | None = None
+
+    def scene(self, sample_id: int) -> Scene:
+        """The scene at a position of the stream."""
+        world = WORLDS[self.world]
+        if self.two_object_rate is not None:
+            world = replace(world, two_object_rate=self.two_object_rate)
+        return world.sample(self.seed, sample_id, self.num_frames)
+
+    def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:
+        """Render the clips at these positions; see `ClipSource`."""
+        scenes = [self.scene(sample_id) for sample_id in sample_ids]
+        captions = [
+            caption(scene, Random(f"caption/{self.seed}/{sample_id}"))
+            for scene, sample_id in zip(scenes, sample_ids, strict=True)
+        ]
+        return Batch(tuple(sample_ids), render(scenes, self.size, device), tuple(captions), FPS)
+
+
+@dataclass(frozen=True)
+class ShapesCrops:
+    """Short crops around the objects, where all the information of a clip is: four times cheaper per edge.
+
+    Attributes:
+        clips: Where they are cut from.
+        num_frames: Consecutive frames of a crop.
+        size: Side of a crop in pixels.
+        object_rate: Share of crops cut around an object rather than anywhere.
+    """
+
+    clips: ShapesClips = ShapesClips()
+    num_frames: int = 4
+    size: int = 32
+    object_rate: float = 0.8
+
+    def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:
+        """Render and cut the crops at these positions; see `ClipSource`."""
+        scenes, corners = [], []
+        for sample_id in sample_ids:
+            rng = Random(f"crop/{self.clips.seed}/{sample_id}")
+            scene = self.clips.scene(sample_id)
+            first = rng.randrange(0, scene.tracks.shape[1] - self.num_frames + 1)
+            scene = Scene(scene.objects, scene.tracks[:, first : first + self.num_frames], scene.background)
+            scenes.append(scene)
+            corners.append(self._corner(scene, rng))
+        pixels = render(scenes, self.clips.size, device)
+        crops = [
+            clip[:, :, top : top + self.size, left : left + self.size]
+            for clip, (top, left) in zip(pixels, corners, strict=True)
+        ]
+        return Batch(tuple(sample_ids), torch.stack(crops), ("",) * len(crops), FPS)
+
+    def _corner(self, scene: Scene, rng: Random) -> tuple[int, int]:
+        """Top left corner, so that the centre lies near an object's outline as often as inside it."""
+        track = rng.choice(list(scene.tracks))[rng.randrange(self.num_frames)]
+        reach = 1.2 * float(track[2])
+        row, column = (float(track[axis]) + rng.uniform(-reach, reach) for axis in (Y, X))
+        if rng.random() >= self.object_rate:
+            row, column = rng.random(), rng.random()
+        limit = self.clips.size - self.size
+        top, left = (round(centre * self.clips.size - self.size / 2) for centre in (row, column))
+        return min(max(top, 0), limit), min(max(left, 0), limit)

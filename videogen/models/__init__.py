@@ -1,0 +1,1 @@
+"""Networks that generate: one file for each, and the attention and embeddings that they share."""

@@ -1,0 +1,53 @@
+"""The attention backend that all networks share."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MAX_CUDA_GRID = 65_535
+"""CUDA's limit on the y and z sizes of a kernel's grid, where the fused kernels put batch and heads."""
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Scaled dot-product attention, softmax(q k^T / sqrt(D)) v: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
+
+    The fused kernel of the device computes it, except on a CPU when gradients are needed: there the backward
+    pass of the fused kernel is several times slower than that of the plain formula.
+
+    Args:
+        q: (B, heads, Lq, D), any strides.
+        k: (B, heads, Lk, D).
+        v: (B, heads, Lk, D).
+        mask: bool, (B or 1, heads or 1, Lq or 1, Lk), True where a query may look at a key. A query that may
+            look at nothing gets zeros.
+
+    Returns:
+        (B, heads, Lq, D).
+    """
+    if (
+        q.device.type == "cpu"
+        and torch.is_grad_enabled()
+        and (q.requires_grad or k.requires_grad or v.requires_grad)
+    ):
+        return _plain_attention(q, k, v, mask)
+    for dim in (0, 1):
+        if q.is_cuda and q.shape[dim] > MAX_CUDA_GRID:
+            return _attention_in_chunks(q, k, v, mask, dim)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def _plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, heads, Lq, Lk)
+    if mask is None:
+        return scores.softmax(dim=-1) @ v
+    # The product afterwards zeroes the rows without any key, which -inf would turn into NaN.
+    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1) * mask
+    return weights @ v
+
+
+def _attention_in_chunks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dim: int) -> Tensor:
+    parts = [tensor.split(MAX_CUDA_GRID, dim) for tensor in (q, k, v)]
+    masks: list[Tensor | None] = [None] * len(parts[0])
+    if mask is not None:
+        masks = list(mask.expand(*q.shape[:3], k.shape[2]).split(MAX_CUDA_GRID, dim))
+    return torch.cat([attention(*part) for part in zip(*parts, masks, strict=True)], dim)

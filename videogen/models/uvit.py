@@ -1,0 +1,257 @@
+"""The embedded denoiser: convolutions at full latent resolution around a Transformer over all of space and time.
+
+After U-ViT of "simple diffusion" (Hoogeboom et al. 2023, arXiv:2301.11093): most weights sit in a Transformer at half
+the resolution, where joint attention over every frame is cheap. Its blocks follow DiT and PixArt (Peebles and Xie
+2022, arXiv:2212.09748; Chen et al. 2023, arXiv:2310.00426): one shared modulation by time and prompt, a learned offset
+of it per block, and cross-attention to the words; rotary positions (Su et al. 2021, arXiv:2104.09864) along time,
+height and width make frame counts and sizes free.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from videogen.models.attention import attention
+from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
+from videogen.models.output import DenoiserOutput
+
+_PATCH = 2  # latent cells per token, each way
+_TIME_CHANNELS = 256
+_ROTARY_BASE = 100.0  # positions are small: tens of tokens a side
+
+
+class UViT3D(ModelMixin, ConfigMixin):
+    """A denoiser for latent clips with joint space-time attention.
+
+    Args:
+        in_channels: Channels of the latents.
+        conv_dim: Channels of the convolutional stages.
+        num_conv_blocks: Residual blocks before and, again, after the Transformer.
+        hidden_size: Width D of the Transformer.
+        num_layers: Blocks of the Transformer.
+        num_attention_heads: Heads; `hidden_size / num_attention_heads` must be a multiple of 16.
+        cross_attention_dim: Width of the prompt embeddings.
+
+    Raises:
+        ValueError: If the width of a head is not a multiple of 16.
+    """
+
+    _supports_gradient_checkpointing = True
+    _repeated_blocks = ["TransformerBlock"]
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 16,
+        conv_dim: int = 96,
+        num_conv_blocks: int = 2,
+        hidden_size: int = 256,
+        num_layers: int = 8,
+        num_attention_heads: int = 4,
+        cross_attention_dim: int = 256,
+    ) -> None:
+        super().__init__()
+        if hidden_size % num_attention_heads or (hidden_size // num_attention_heads) % 16:
+            raise ValueError(
+                "`hidden_size / num_attention_heads` must be a multiple of 16, "
+                f"got {hidden_size} and {num_attention_heads}"
+            )
+        self.gradient_checkpointing = False
+        self.time_embedding = TimestepEmbedding(_TIME_CHANNELS, hidden_size)
+        self.text_embedding = nn.Linear(cross_attention_dim, hidden_size)
+        self.modulation = nn.Linear(hidden_size, 6 * hidden_size)
+
+        self.conv_in = nn.Conv2d(in_channels, conv_dim, 3, padding=1)
+        self.down_blocks = nn.ModuleList(ConvBlock(conv_dim, hidden_size) for _ in range(num_conv_blocks))
+        self.proj_in = nn.Linear(conv_dim * _PATCH**2, hidden_size)
+        self.blocks = nn.ModuleList(
+            TransformerBlock(hidden_size, num_attention_heads, cross_attention_dim) for _ in range(num_layers)
+        )
+        self.proj_out = nn.Linear(hidden_size, conv_dim * _PATCH**2)
+        self.up_blocks = nn.ModuleList(ConvBlock(conv_dim, hidden_size) for _ in range(num_conv_blocks))
+        self.norm_out = nn.GroupNorm(8, conv_dim)
+        self.conv_out = nn.Conv2d(conv_dim, in_channels, 3, padding=1)
+        for layer in (self.modulation, self.conv_out):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float | int,
+        encoder_hidden_states: Tensor,
+        encoder_attention_mask: Tensor | None = None,
+        return_dict: bool = True,
+    ) -> DenoiserOutput | tuple[Tensor]:
+        """Predict the velocity (or whatever the network was trained to) of noisy latents.
+
+        Args:
+            sample: Noisy latents `(B, C, f, h, w)` of about unit variance; any f, h and w.
+            timestep: Scalar or `(B,)` in [0, 1000].
+            encoder_hidden_states: Prompt embeddings `(B, L, D)`.
+            encoder_attention_mask: `(B, L)` bool, True where there is a word; all of them by default.
+            return_dict: Whether to return a `DenoiserOutput` rather than a tuple.
+
+        Returns:
+            The prediction, `(B, C, f, h, w)`.
+
+        Raises:
+            ValueError: If a shape does not fit.
+        """
+        self._check_shapes(sample, encoder_hidden_states)
+        batch_size, _, num_frames, height, width = sample.shape
+        if encoder_attention_mask is None:
+            encoder_attention_mask = encoder_hidden_states.new_ones(encoder_hidden_states.shape[:2], dtype=torch.bool)
+        condition = self._condition(timestep, encoder_hidden_states, encoder_attention_mask)
+        modulation = self.modulation(condition).unflatten(-1, (6, -1))  # (B, 6, D)
+        frame_condition = condition.repeat_interleave(num_frames, dim=0)
+
+        frames = sample.transpose(1, 2).flatten(0, 1)  # (B*f, C, h, w)
+        frames = F.pad(frames, (0, width % _PATCH, 0, height % _PATCH), mode="replicate")
+        hidden_states = self.conv_in(frames)
+        for block in self.down_blocks:
+            hidden_states = block(hidden_states, frame_condition)
+        skip = hidden_states
+
+        rows, columns = hidden_states.shape[2] // _PATCH, hidden_states.shape[3] // _PATCH
+        tokens = F.pixel_unshuffle(hidden_states, _PATCH).permute(0, 2, 3, 1)  # (B*f, rows, columns, 4c)
+        tokens = self.proj_in(tokens).reshape(batch_size, num_frames * rows * columns, -1)
+        rotary = rotary_angles(num_frames, rows, columns, self._head_dim, sample.device)
+        key_mask = encoder_attention_mask[:, None, None, :]
+        for block in self.blocks:
+            arguments = (tokens, modulation, encoder_hidden_states, key_mask, rotary)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                tokens = self._gradient_checkpointing_func(block, *arguments)
+            else:
+                tokens = block(*arguments)
+        tokens = self.proj_out(F.layer_norm(tokens, tokens.shape[-1:]))
+
+        tokens = tokens.reshape(batch_size * num_frames, rows, columns, -1).permute(0, 3, 1, 2)
+        hidden_states = F.pixel_shuffle(tokens, _PATCH) + skip
+        for block in self.up_blocks:
+            hidden_states = block(hidden_states, frame_condition)
+        hidden_states = self.conv_out(F.silu(self.norm_out(hidden_states)))[..., :height, :width]
+        prediction = hidden_states.unflatten(0, (batch_size, num_frames)).transpose(1, 2)
+        return DenoiserOutput(sample=prediction) if return_dict else (prediction,)
+
+    @property
+    def _head_dim(self) -> int:
+        return self.config.hidden_size // self.config.num_attention_heads
+
+    def _condition(self, timestep: Tensor | float | int, prompt_embeds: Tensor, mask: Tensor) -> Tensor:
+        """`(B, D)`: the diffusion time plus the mean of the prompt's words."""
+        timesteps = torch.as_tensor(timestep, device=prompt_embeds.device).expand(len(prompt_embeds))
+        time = self.time_embedding(sinusoidal_embedding(timesteps, _TIME_CHANNELS).to(prompt_embeds.dtype))
+        weights = mask.to(prompt_embeds.dtype)[..., None]
+        pooled = (prompt_embeds * weights).sum(1) / weights.sum(1)
+        return F.silu(time + self.text_embedding(pooled))
+
+    def _check_shapes(self, sample: Tensor, encoder_hidden_states: Tensor) -> None:
+        if sample.ndim != 5 or sample.shape[1] != self.config.in_channels:
+            raise ValueError(f"`sample` must be (B, {self.config.in_channels}, f, h, w), got {tuple(sample.shape)}")
+        expected = (len(sample), self.config.cross_attention_dim)
+        if encoder_hidden_states.ndim != 3 or (len(encoder_hidden_states), encoder_hidden_states.shape[2]) != expected:
+            raise ValueError(
+                f"`encoder_hidden_states` must be ({expected[0]}, L, {expected[1]}), "
+                f"got {tuple(encoder_hidden_states.shape)}"
+            )
+
+
+class ConvBlock(nn.Module):
+    """Two 3x3 convolutions on each frame, the second modulated by the condition; starts as the identity."""
+
+    def __init__(self, dim: int, condition_dim: int) -> None:
+        super().__init__()
+        self.norm1 = nn.GroupNorm(8, dim)
+        self.conv1 = nn.Conv2d(dim, dim, 3, padding=1)
+        self.modulation = nn.Linear(condition_dim, 2 * dim)
+        self.norm2 = nn.GroupNorm(8, dim, affine=False)
+        self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
+        for layer in (self.modulation, self.conv2):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, hidden_states: Tensor, condition: Tensor) -> Tensor:
+        """Map hidden_states `(B*f, c, h, w)` to the same shape; condition `(B*f, D)`."""
+        shift, scale = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
+        inner = self.norm2(self.conv1(F.silu(self.norm1(hidden_states))))
+        return hidden_states + self.conv2(F.silu(inner * (1 + scale) + shift))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention over all tokens, cross-attention to the words, and an MLP."""
+
+    def __init__(self, hidden_size: int, num_attention_heads: int, cross_attention_dim: int) -> None:
+        super().__init__()
+        head_dim = hidden_size // num_attention_heads
+        self.num_attention_heads = num_attention_heads
+        self.modulation_table = nn.Parameter(torch.zeros(6, hidden_size))
+        self.to_qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.norm_q = nn.RMSNorm(head_dim, eps=1e-6)
+        self.norm_k = nn.RMSNorm(head_dim, eps=1e-6)
+        self.to_out = nn.Linear(hidden_size, hidden_size)
+        self.cross_to_q = nn.Linear(hidden_size, hidden_size)
+        self.cross_to_kv = nn.Linear(cross_attention_dim, 2 * hidden_size)
+        self.cross_to_out = nn.Linear(hidden_size, hidden_size)
+        self.mlp = nn.Sequential(
+            nn.Linear(hidden_size, 4 * hidden_size), nn.GELU("tanh"), nn.Linear(4 * hidden_size, hidden_size)
+        )
+        nn.init.zeros_(self.cross_to_out.weight)
+        nn.init.zeros_(self.cross_to_out.bias)
+
+    def forward(
+        self,
+        hidden_states: Tensor,
+        modulation: Tensor,
+        encoder_hidden_states: Tensor,
+        key_mask: Tensor,
+        rotary: tuple[Tensor, Tensor],
+    ) -> Tensor:
+        """Map hidden_states `(B, N, D)` to the same shape, given modulation `(B, 6, D)` and words `(B, L, D_text)`."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.modulation_table)[:, :, None].unbind(1)
+        normed = F.layer_norm(hidden_states, hidden_states.shape[-1:])
+        query, key, value = (self._heads(part) for part in self.to_qkv(normed * (1 + scale1) + shift1).chunk(3, -1))
+        query, key = rotate(self.norm_q(query), rotary), rotate(self.norm_k(key), rotary)
+        attended = attention(query, key, value).transpose(1, 2).flatten(2)
+        hidden_states = hidden_states + gate1 * self.to_out(attended)
+
+        query = self._heads(self.cross_to_q(F.layer_norm(hidden_states, hidden_states.shape[-1:])))
+        key, value = (self._heads(part) for part in self.cross_to_kv(encoder_hidden_states).chunk(2, -1))
+        attended = attention(query, key, value, key_mask).transpose(1, 2).flatten(2)
+        hidden_states = hidden_states + self.cross_to_out(attended)
+
+        normed = F.layer_norm(hidden_states, hidden_states.shape[-1:])
+        return hidden_states + gate2 * self.mlp(normed * (1 + scale2) + shift2)
+
+    def _heads(self, states: Tensor) -> Tensor:
+        return states.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)  # (B, heads, N, d)
+
+
+def rotary_angles(
+    num_frames: int, rows: int, columns: int, head_dim: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Cosine and sine `(f*rows*columns, head_dim/2)` of the rotary angles: a quarter for time, the rest for space."""
+    num_angles = head_dim // 2
+    num_time = num_angles // 4
+    num_rows = (num_angles - num_time) // 2
+    grid = torch.meshgrid(
+        *[torch.arange(count, device=device, dtype=torch.float32) for count in (num_frames, rows, columns)],
+        indexing="ij",
+    )
+    parts = []
+    for positions, count in zip(grid, (num_time, num_rows, num_angles - num_time - num_rows), strict=True):
+        frequencies = _ROTARY_BASE ** -(torch.arange(count, device=device, dtype=torch.float32) / count)
+        parts.append(positions.flatten()[:, None] * frequencies)
+    angles = torch.cat(parts, dim=1)
+    return angles.cos(), angles.sin()
+
+
+def rotate(states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn the channel pairs of states `(B, heads, N, d)` by the rotary angles."""
+    cos, sin = (part.to(states.dtype) for part in rotary)
+    first, second = states.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

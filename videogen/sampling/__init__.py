@@ -1,0 +1,1 @@
+"""Everything between noise and latents: schedulers, guidance and noise for each sample."""

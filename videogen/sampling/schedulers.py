@@ -1,0 +1,92 @@
+"""Schedulers by the names users know, each with the settings that the prediction of a denoiser needs."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+    from diffusers.schedulers.scheduling_utils import SchedulerMixin
+
+FLOW_SHIFT = 3.0
+"""Time shift of flow schedulers (Esser et al. 2024, arXiv:2403.03206, eq. 23): more of the steps at high noise."""
+
+_SOLVER_ON_FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": FLOW_SHIFT}
+
+SCHEDULERS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
+    "flow_prediction": {
+        "euler": ("FlowMatchEulerDiscreteScheduler", {"shift": FLOW_SHIFT}),
+        "heun": ("FlowMatchHeunDiscreteScheduler", {"shift": FLOW_SHIFT}),
+        "dpm++2m": ("DPMSolverMultistepScheduler", _SOLVER_ON_FLOW),
+        "unipc": ("UniPCMultistepScheduler", _SOLVER_ON_FLOW),
+    },
+    "epsilon": {
+        "ddim": ("DDIMScheduler", {}),
+        "ddpm": ("DDPMScheduler", {}),
+        "euler": ("EulerDiscreteScheduler", {}),
+        "dpm++2m": ("DPMSolverMultistepScheduler", {}),
+        "unipc": ("UniPCMultistepScheduler", {}),
+    },
+}
+"""For each kind of prediction: name, class in diffusers, settings beside those of the model's own scheduler."""
+
+_TRAINED_SETTINGS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+
+
+def flow_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """The default for denoisers that predict a velocity."""
+    from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+
+    return FlowMatchEulerDiscreteScheduler(shift=FLOW_SHIFT)
+
+
+def make_scheduler(name: str, prediction_type: str, trained: SchedulerMixin) -> SchedulerMixin:
+    """A scheduler by name, for a model that was saved with the scheduler `trained`.
+
+    Args:
+        name: A key of `SCHEDULERS[prediction_type]`.
+        prediction_type: What the denoiser predicts, a key of `SCHEDULERS`.
+        trained: The model's own scheduler, whose noise schedule is kept.
+
+    Raises:
+        ValueError: If the name is unknown for this prediction; the message lists the known ones.
+    """
+    choices = SCHEDULERS.get(prediction_type, {})
+    if name not in choices:
+        raise ValueError(
+            f"`scheduler` {name!r} is unknown for a model with {prediction_type!r}: known are {', '.join(choices)}"
+        )
+    import diffusers
+
+    class_name, settings = choices[name]
+    if prediction_type == "flow_prediction":
+        return getattr(diffusers, class_name)(**settings)
+    kept = {key: trained.config[key] for key in _TRAINED_SETTINGS if key in trained.config}
+    return getattr(diffusers, class_name)(**kept, **settings)
+
+
+def prediction_type_of(scheduler: SchedulerMixin) -> str:
+    """What the denoiser beside a scheduler must predict: `flow_prediction`, `epsilon`, `v_prediction` or `sample`."""
+    if type(scheduler).__name__.startswith("FlowMatch"):
+        return "flow_prediction"
+    return scheduler.config["prediction_type"]
+
+
+def scale_model_input(scheduler: SchedulerMixin, latents: Tensor, timestep: Tensor) -> Tensor:
+    """Scale noisy latents as the denoiser expects them; the flow schedulers of diffusers have no such method."""
+    scale = getattr(scheduler, "scale_model_input", None)
+    return latents if scale is None else scale(latents, timestep)
+
+
+def initial_noise_sigma(scheduler: SchedulerMixin) -> float:
+    """Standard deviation of the noise that denoising starts from; 1 for flow schedulers, which do not state it."""
+    return float(getattr(scheduler, "init_noise_sigma", 1.0))
+
+
+def step_arguments(scheduler: SchedulerMixin, generators: list[Any] | None) -> dict[str, Any]:
+    """What `scheduler.step` takes beyond its three tensors: the generators, where the sampler is stochastic."""
+    accepted = inspect.signature(scheduler.step).parameters  # type: ignore[attr-defined]
+    return {"generator": generators} if generators is not None and "generator" in accepted else {}

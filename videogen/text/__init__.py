@@ -1,0 +1,1 @@
+"""Text conditioning: prompts to embeddings and their mask, under one contract."""

@@ -1,0 +1,36 @@
+"""What every text encoder of the library takes and gives."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedText:
+    """A batch of encoded prompts.
+
+    Attributes:
+        prompt_embeds: `(B, L, D)`, one embedding per token.
+        attention_mask: `(B, L)` bool, True where a token may be attended to.
+    """
+
+    prompt_embeds: Tensor
+    attention_mask: Tensor
+
+
+class PromptEncoder(Protocol):
+    """Anything that encodes prompts; the empty prompt is the unconditional one."""
+
+    @property
+    def hidden_size(self) -> int:
+        """The size D of an embedding, which a denoiser calls `cross_attention_dim`."""
+        ...
+
+    def encode(self, prompts: Sequence[str]) -> EncodedText:
+        """Encodes B prompts of any length, each to the same number L of tokens.
+
+        L does not depend on the prompts, so that a prompt's embedding is the same alone and in a batch.
+        """
+        ...

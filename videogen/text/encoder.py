@@ -1,0 +1,115 @@
+"""Our own text encoder: a small Transformer over a closed vocabulary of words, with its tokenizer inside."""
+
+from collections.abc import Sequence
+
+import torch
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from videogen.text.contract import EncodedText
+from videogen.text.tokenizer import WordTokenizer
+
+
+class EncoderBlock(nn.Module):
+    """Self-attention and a GELU MLP, each behind a LayerNorm in a residual branch (arXiv:2002.04745)."""
+
+    def __init__(self, hidden_size: int, num_attention_heads: int) -> None:
+        super().__init__()
+        self.num_attention_heads = num_attention_heads
+        self.norm1 = nn.LayerNorm(hidden_size)
+        self.to_qkv = nn.Linear(hidden_size, 3 * hidden_size)
+        self.to_out = nn.Linear(hidden_size, hidden_size)
+        self.norm2 = nn.LayerNorm(hidden_size)
+        self.mlp = nn.Sequential(
+            nn.Linear(hidden_size, 4 * hidden_size), nn.GELU(), nn.Linear(4 * hidden_size, hidden_size)
+        )
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Maps hidden_states `(B, L, D)` to the same shape; only tokens in the mask `(B, L)` are seen."""
+        qkv = self.to_qkv(self.norm1(hidden_states)).unflatten(-1, (3, self.num_attention_heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)  # (B, heads, L, D / heads) each
+        # Written out, since the backward pass of SDPA is slow on a CPU at these sizes.
+        scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)  # (B, heads, L, L)
+        scores = scores.masked_fill(~attention_mask[:, None, None], torch.finfo(scores.dtype).min)
+        attended = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)  # (B, L, D)
+        hidden_states = hidden_states + self.to_out(attended)
+        return hidden_states + self.mlp(self.norm2(hidden_states))
+
+
+class TextEncoder(ModelMixin, ConfigMixin):
+    """A Transformer encoder that knows a closed vocabulary of words and runs offline in milliseconds.
+
+    The output at position 0, `<bos>`, which is never padding, is the summary of the prompt. The vocabulary is
+    part of the config, so a saved encoder needs no tokenizer files.
+
+    Args:
+        vocabulary: the known words, lower-case; see `WordTokenizer`.
+        hidden_size: the size D of an embedding.
+        num_layers: number of blocks.
+        num_attention_heads: attention heads per block, a divisor of `hidden_size`.
+        max_length: tokens per prompt, `<bos>` among them.
+
+    Raises:
+        ValueError: `hidden_size` is no multiple of `num_attention_heads`, or `WordTokenizer` refuses its own.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        vocabulary: Sequence[str],
+        hidden_size: int = 256,
+        num_layers: int = 2,
+        num_attention_heads: int = 4,
+        max_length: int = 32,
+    ) -> None:
+        super().__init__()
+        if hidden_size % num_attention_heads:
+            raise ValueError(
+                "`hidden_size` must be a multiple of `num_attention_heads`, "
+                f"got {hidden_size} and {num_attention_heads}"
+            )
+        self.tokenizer = WordTokenizer(vocabulary, max_length)
+        self.token_embedding = nn.Embedding(self.tokenizer.vocab_size, hidden_size)
+        self.position_embedding = nn.Embedding(max_length, hidden_size)
+        self.blocks = nn.ModuleList(EncoderBlock(hidden_size, num_attention_heads) for _ in range(num_layers))
+        self.final_norm = nn.LayerNorm(hidden_size)
+        self.apply(_initialise)
+
+    @property
+    def hidden_size(self) -> int:
+        """The size D of an embedding."""
+        return self.config["hidden_size"]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Encodes token ids.
+
+        Args:
+            input_ids: `(B, L)` int64, L at most `max_length`.
+            attention_mask: `(B, L)` bool, False on padding.
+
+        Returns:
+            prompt_embeds `(B, L, D)`; those at padding mean nothing.
+        """
+        positions = self.position_embedding.weight[: input_ids.shape[1]]
+        hidden_states = self.token_embedding(input_ids) + positions  # (B, L, D)
+        for block in self.blocks:
+            hidden_states = block(hidden_states, attention_mask)
+        return self.final_norm(hidden_states)
+
+    def encode(self, prompts: Sequence[str]) -> EncodedText:
+        """Encodes B prompts on the module's device, in its dtype, with gradients where they are enabled.
+
+        Raises:
+            ValueError: `prompts` is a string, not a sequence of strings.
+        """
+        tokens = self.tokenizer.tokenize(prompts)
+        prompt_embeds = self(tokens.input_ids.to(self.device), tokens.attention_mask.to(self.device))
+        return EncodedText(prompt_embeds, tokens.attention_mask.to(prompt_embeds.device))
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear):
+        nn.init.zeros_(module.bias)
