@@ -1,7 +1,7 @@
 """From a prompt to a clip: encode the words, denoise latents, decode them.
 
-`TextToVideo` is the whole of it on bare components. `TextToVideoPipeline` adds what diffusers pipelines can do
-(saving, loading, devices, offloading), at the price of an import that takes seconds.
+`TextToVideo` is the whole of it on bare components. `TextToVideoPipeline` adds what diffusers pipelines can
+do (saving, loading, devices, offloading), at the price of an import that takes seconds.
 """
 
 from __future__ import annotations
@@ -15,16 +15,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from PIL import Image
 from torch import Tensor
-from tqdm.auto import tqdm
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from videogen.codec.autoencoder import VideoAutoencoder, check_multiple
+from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.codec.pixels import pixels_to_frames
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
+from videogen.pipelines.checks import check_choices, check_numbers, check_prompts, check_size
 from videogen.pipelines.output import VideoPipelineOutput
 from videogen.sampling.guidance import classifier_free
 from videogen.sampling.noise import sample_noise, seeded_generator
 from videogen.sampling.schedulers import (
+    check_prediction_type,
     initial_noise_sigma,
     prediction_type_of,
     scale_model_input,
@@ -35,9 +37,9 @@ from videogen.text.encoder import TextEncoder
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
-OUTPUT_TYPES = ("np", "pt", "pil", "latent")
+_LEAST_CONTRAST = 2 / 255  # of any clip that shows something
 
-StepCallback = Callable[[Any, int, Any, dict[str, Tensor]], dict[str, Tensor]]
+StepCallback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,8 @@ class TextToVideo:
         text_encoder: Turns prompts into embeddings.
         unet: The denoiser.
         scheduler: Any diffusers scheduler for what the denoiser predicts.
-        prediction_type: `flow_prediction`, `epsilon`, `v_prediction` or `sample`; by default what the scheduler
-            is made for.
+        prediction_type: `flow_prediction`, `epsilon`, `v_prediction` or `sample`; by default what the
+            scheduler is made for.
         defaults: See `GenerationDefaults`, as a dict.
     """
 
@@ -97,7 +99,7 @@ class TextToVideo:
     @property
     def execution_device(self) -> torch.device:
         """Where the networks run."""
-        return self.unet.device
+        return next(self.unet.parameters()).device  # ModelMixin.device would import torch's compiler
 
     def progress_bar(self, total: int) -> AbstractContextManager[Any]:
         """A bar over the denoising steps."""
@@ -136,15 +138,15 @@ class TextToVideo:
             num_inference_steps: Denoising steps.
             guidance_scale: Of classifier-free guidance; 1 and below is none, at half the cost.
             num_videos_per_prompt: Clips per prompt; those of one prompt follow each other.
-            seed: Clip k of the call is made from `seed + k`, and so equals a call for it alone with that seed.
+            seed: Clip k of the call is made from `seed + k`, and so equals one made alone with that seed.
             generator: In place of `seed`: one per clip, or one that is drawn from clip by clip.
             latents: Noise to start from, `(B, C, f, h, w)` of unit variance, in place of drawn noise.
             prompt_embeds: In place of `prompt`, `(P, L, D)` as `encode_prompt` returns them.
             negative_prompt_embeds: In place of `negative_prompt`, `(P, L, D)`.
             output_type: `np`, `pt`, `pil` or `latent`; see `VideoPipelineOutput`.
             return_dict: Whether to return a `VideoPipelineOutput` rather than a tuple.
-            callback_on_step_end: Called after each step with (pipeline, step index, timestep, tensors); what it
-                returns under `latents`, `prompt_embeds` or `negative_prompt_embeds` replaces the pipeline's.
+            callback_on_step_end: Called after each step with (pipeline, step index, timestep, tensors); what
+                it returns under `latents`, `prompt_embeds` or `negative_prompt_embeds` replaces those in use.
             callback_on_step_end_tensor_inputs: Names of the tensors it is given.
 
         Returns:
@@ -152,7 +154,7 @@ class TextToVideo:
 
         Raises:
             ValueError: If an argument is out of range or does not fit the model; before any computation.
-            FloatingPointError: If latents become NaN or infinite, naming the step.
+            FloatingPointError: If latents become NaN or infinite, naming the step, or a clip comes out blank.
         """
         defaults = self.defaults
         num_frames = defaults.num_frames if num_frames is None else num_frames
@@ -161,13 +163,19 @@ class TextToVideo:
         steps = defaults.num_inference_steps if num_inference_steps is None else num_inference_steps
         guidance_scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
         prompts = [prompt] if isinstance(prompt, str) else prompt
-        self._check_prompts(prompts, negative_prompt, prompt_embeds, negative_prompt_embeds)
-        self._check_numbers(num_frames, height, width, steps, guidance_scale, num_videos_per_prompt)
-        self._check_choices(output_type, seed, generator, callback_on_step_end_tensor_inputs)
-        num_prompts = len(prompts) if prompts is not None else len(prompt_embeds)  # type: ignore[arg-type]
+        num_prompts = check_prompts(prompts, negative_prompt, prompt_embeds, negative_prompt_embeds)
+        trained_size = (defaults.num_frames, defaults.height, defaults.width)
+        check_size((num_frames, height, width), self.vae.compression, trained_size)
+        check_numbers(steps, num_videos_per_prompt, guidance_scale)
+        check_choices(output_type, seed, generator, callback_on_step_end_tensor_inputs)
+        check_prediction_type(self.scheduler, self.prediction_type)
         batch_size = num_prompts * num_videos_per_prompt
         guided = guidance_scale > 1
+        if not guided and (negative_prompt or negative_prompt_embeds is not None):
+            warnings.warn("the negative prompt is ignored: it needs a guidance above 1", stacklevel=2)
 
+        generators = self._generators(seed, generator, batch_size)
+        latents = self.prepare_latents(batch_size, num_frames, height, width, generators, latents)
         prompt_embeds, negative_prompt_embeds = self.encode_prompt(
             prompts,
             num_videos_per_prompt=num_videos_per_prompt,
@@ -176,8 +184,6 @@ class TextToVideo:
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=negative_prompt_embeds,
         )
-        generators = self._generators(seed, generator, batch_size)
-        latents = self.prepare_latents(batch_size, num_frames, height, width, generators, latents)
         self.scheduler.set_timesteps(steps, device=self.execution_device)  # type: ignore[attr-defined]
         latents = latents * initial_noise_sigma(self.scheduler)
         step_extras = step_arguments(self.scheduler, generators)
@@ -189,11 +195,9 @@ class TextToVideo:
                 noise_pred = self._predict(
                     model_input, timestep, prompt_embeds, negative_prompt_embeds, guidance_scale
                 )
-                latents = self.scheduler.step(noise_pred, timestep, latents, return_dict=False, **step_extras)[0]  # type: ignore[attr-defined]
-                if not bool(torch.isfinite(latents).all()):
-                    raise FloatingPointError(
-                        f"latents are not finite after step {step_idx + 1} of {len(timesteps)} (timestep {timestep:g})"
-                    )
+                latents = self.scheduler.step(  # type: ignore[attr-defined]
+                    noise_pred, timestep, latents, return_dict=False, **step_extras
+                )[0]
                 if callback_on_step_end is not None:
                     tensors = {
                         "latents": latents,
@@ -205,6 +209,11 @@ class TextToVideo:
                     latents = answer.pop("latents", latents)
                     prompt_embeds = answer.pop("prompt_embeds", prompt_embeds)
                     negative_prompt_embeds = answer.pop("negative_prompt_embeds", negative_prompt_embeds)
+                if not bool(torch.isfinite(latents).all()):
+                    raise FloatingPointError(
+                        f"latents are not finite after step {step_idx + 1} of {len(timesteps)} "
+                        f"(timestep {timestep:g})"
+                    )
                 if (step_idx + 1) * steps // len(timesteps) > step_idx * steps // len(timesteps):
                     bar.update()
 
@@ -223,11 +232,11 @@ class TextToVideo:
     ) -> tuple[Tensor, Tensor | None]:
         """Embed prompts, repeated for the clips of each.
 
-        Embeddings at padding are exactly zero, which is how the denoiser's attention mask is found again, so that
-        embeddings can be passed around alone.
+        Embeddings at padding are exactly zero, which is how the denoiser's attention mask is found again, so
+        that embeddings can be passed around alone.
 
         Returns:
-            prompt_embeds and, with guidance, negative_prompt_embeds, each `(P * num_videos_per_prompt, L, D)`.
+            prompt_embeds and, with guidance, negative_prompt_embeds: `(P * num_videos_per_prompt, L, D)`.
         """
         if prompt_embeds is None:
             prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
@@ -240,6 +249,11 @@ class TextToVideo:
             negative = negative_prompt or ""
             negatives = [negative] * num_prompts if isinstance(negative, str) else list(negative)
             negative_prompt_embeds = self._embed(negatives)
+        if negative_prompt_embeds.shape != prompt_embeds.shape:
+            raise ValueError(
+                f"negative prompt embeddings must be {tuple(prompt_embeds.shape)} like those of the prompt, "
+                f"got {tuple(negative_prompt_embeds.shape)}"
+            )
         return (
             prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0),
             negative_prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0),
@@ -251,26 +265,35 @@ class TextToVideo:
         num_frames: int,
         height: int,
         width: int,
-        generators: Sequence[torch.Generator] | None,
+        generators: Sequence[torch.Generator],
         latents: Tensor | None = None,
     ) -> Tensor:
-        """Noise `(B, C, f, h, w)` of unit variance, drawn per clip, or the given one after a look at its shape."""
+        """Noise `(B, C, f, h, w)` of unit variance, drawn per clip, or what is given if its shape fits."""
         per_time, per_space = self.vae.compression
         channels = self.unet.config["in_channels"]
         shape = (channels, num_frames // per_time, height // per_space, width // per_space)
         if latents is None:
-            if generators is None:
-                generators = [seeded_generator(torch.seed())] * batch_size
             latents = sample_noise(shape, generators)
         elif latents.shape != (batch_size, *shape):
             raise ValueError(f"`latents` must be {(batch_size, *shape)}, got {tuple(latents.shape)}")
-        return latents.to(self.execution_device, self.unet.dtype)
+        return latents.to(self.execution_device, torch.float32)
 
     @torch.no_grad()
     def decode_latents(self, latents: Tensor) -> Tensor:
-        """Frames `(B, F, H, W, 3)` in [0, 1] on the CPU, decoded piece by piece."""
+        """Frames `(B, F, H, W, 3)` in [0, 1] on the CPU, decoded piece by piece.
+
+        Raises:
+            FloatingPointError: If a clip is not finite, or blank: of one colour in all its pixels.
+        """
         chunks = self.vae.iter_decode(latents.to(self.vae.dtype))
-        return torch.cat([pixels_to_frames(chunk).cpu() for chunk in chunks], dim=1)
+        frames = torch.cat([pixels_to_frames(chunk).cpu() for chunk in chunks], dim=1)
+        for number, clip in enumerate(frames):
+            if not bool(torch.isfinite(clip).all()):
+                raise FloatingPointError(f"the frames of clip {number} are not finite")
+            darkest, brightest = torch.aminmax(clip.flatten(0, 2), dim=0)
+            if float((brightest - darkest).max()) < _LEAST_CONTRAST:
+                raise FloatingPointError(f"clip {number} is blank: all its pixels have one colour")
+        return frames
 
     def _predict(
         self,
@@ -280,22 +303,22 @@ class TextToVideo:
         negative_prompt_embeds: Tensor | None,
         guidance_scale: float,
     ) -> Tensor:
-        """The denoiser's prediction in float32, guided if there are negative embeddings."""
+        """The prediction in float32, made in any dtype; guided if there are negative embeddings."""
         if negative_prompt_embeds is None:
-            mask = prompt_embeds.ne(0).any(-1)
-            return self.unet(latents, timestep, prompt_embeds, mask, return_dict=False)[0].float()
+            return self._denoise(latents, timestep, prompt_embeds)
         embeds = torch.cat([negative_prompt_embeds, prompt_embeds])
-        mask = embeds.ne(0).any(-1)
-        both = self.unet(torch.cat([latents, latents]), timestep, embeds, mask, return_dict=False)[0].float()
+        both = self._denoise(torch.cat([latents, latents]), timestep, embeds)
         noise_pred_uncond, noise_pred_text = both.chunk(2)
         return classifier_free(noise_pred_uncond, noise_pred_text, guidance_scale)
+
+    def _denoise(self, latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
+        dtype, mask = self.unet.dtype, embeds.ne(0).any(-1)
+        return self.unet(latents.to(dtype), timestep, embeds.to(dtype), mask, return_dict=False)[0].float()
 
     def _finish(self, latents: Tensor, output_type: str) -> Any:
         if output_type == "latent":
             return latents
         frames = self.decode_latents(latents)
-        if not bool(torch.isfinite(frames).all()):
-            raise FloatingPointError("the decoded frames are not finite")
         if output_type == "pt":
             return frames
         array = frames.numpy()
@@ -305,7 +328,7 @@ class TextToVideo:
 
     def _embed(self, prompts: Sequence[str]) -> Tensor:
         encoded = self.text_encoder.encode(prompts)
-        return (encoded.prompt_embeds * encoded.attention_mask[..., None]).to(self.unet.dtype)
+        return encoded.prompt_embeds * encoded.attention_mask[..., None]
 
     def _warn_of_unknown_words(self, prompts: Sequence[str]) -> None:
         for prompt in prompts:
@@ -317,74 +340,20 @@ class TextToVideo:
                 shown = ", ".join(f"{wrong!r} as {right!r}" for wrong, right in report.corrected[:10])
                 warnings.warn(f"words of the prompt read as others: {shown}", stacklevel=3)
             if report.num_truncated:
-                warnings.warn(f"the prompt is too long: its last {report.num_truncated} words are ignored", stacklevel=3)
+                warnings.warn(
+                    f"the prompt is too long: its last {report.num_truncated} words are ignored", stacklevel=3
+                )
 
     def _generators(
         self, seed: int | None, generator: torch.Generator | Sequence[torch.Generator] | None, batch_size: int
-    ) -> list[torch.Generator] | None:
+    ) -> list[torch.Generator]:
+        if seed is None and generator is None:
+            seed = torch.Generator().seed()  # fresh, and without a touch on torch's global generator
         if seed is not None:
             return [seeded_generator(seed + item) for item in range(batch_size)]
         if isinstance(generator, torch.Generator):
             return [generator] * batch_size
-        if generator is not None and len(generator) != batch_size:
-            raise ValueError(f"`generator` must be one or {batch_size}, one per clip, got {len(generator)}")
-        return None if generator is None else list(generator)
-
-    def _check_prompts(
-        self,
-        prompts: Sequence[str] | None,
-        negative_prompt: str | Sequence[str] | None,
-        prompt_embeds: Tensor | None,
-        negative_prompt_embeds: Tensor | None,
-    ) -> None:
-        if (prompts is None) == (prompt_embeds is None):
-            raise ValueError("give either `prompt` or `prompt_embeds`, not both and not neither")
-        if negative_prompt is not None and negative_prompt_embeds is not None:
-            raise ValueError("give either `negative_prompt` or `negative_prompt_embeds`, not both")
-        given = prompts if prompts is not None else prompt_embeds
-        if not len(given):  # type: ignore[arg-type]
-            raise ValueError("`prompt` is an empty list: give at least one prompt")
-        if prompts is not None and not all(isinstance(item, str) for item in prompts):
-            raise ValueError("`prompt` must be a string or a list of strings")
-        for name, value in (("negative_prompt", negative_prompt), ("negative_prompt_embeds", negative_prompt_embeds)):
-            if value is not None and not isinstance(value, str) and len(value) != len(given):  # type: ignore[arg-type]
-                raise ValueError(f"`{name}` must be one for each of {len(given)} prompts, got {len(value)}")  # type: ignore[arg-type]
-
-    def _check_numbers(
-        self, num_frames: int, height: int, width: int, steps: int, guidance_scale: float, num_videos_per_prompt: int
-    ) -> None:
-        per_time, per_space = self.vae.compression
-        check_multiple("num_frames", num_frames, per_time)
-        check_multiple("height", height, per_space)
-        check_multiple("width", width, per_space)
-        for name, value in (("num_inference_steps", steps), ("num_videos_per_prompt", num_videos_per_prompt)):
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}")
-        if not 0 <= guidance_scale < float("inf"):
-            raise ValueError(f"`guidance_scale` must be a finite number of at least 0, got {guidance_scale}")
-        trained = self.defaults
-        if num_frames > trained.num_frames:
-            warnings.warn(
-                f"{num_frames} frames are asked for, the model was trained on {trained.num_frames}: expect it to break up",
-                stacklevel=3,
-            )
-        if (height, width) != (trained.height, trained.width):
-            warnings.warn(
-                f"{height}x{width} is asked for, the model was trained on {trained.height}x{trained.width}", stacklevel=3
-            )
-
-    def _check_choices(
-        self, output_type: str, seed: int | None, generator: Any, tensor_inputs: Sequence[str]
-    ) -> None:
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"`output_type` must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}")
-        if seed is not None and generator is not None:
-            raise ValueError("give either `seed` or `generator`, not both")
-        unknown = set(tensor_inputs) - {"latents", "prompt_embeds", "negative_prompt_embeds"}
-        if unknown:
-            raise ValueError(f"`callback_on_step_end_tensor_inputs` has unknown names: {', '.join(sorted(unknown))}")
-        if prediction_type_of(self.scheduler) != self.prediction_type:
-            raise ValueError(
-                f"{type(self.scheduler).__name__} is set for {prediction_type_of(self.scheduler)!r}, "
-                f"but the model predicts {self.prediction_type!r}"
-            )
+        generators = list(generator or [])
+        if len(generators) != batch_size:
+            raise ValueError(f"`generator` must be one or {batch_size}, one per clip, got {len(generators)}")
+        return generators

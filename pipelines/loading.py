@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from diffusers.configuration_utils import ConfigMixin
 from diffusers.models.modeling_utils import ModelMixin
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
-from videogen.pipelines.generation import TextToVideo
+from videogen.pipelines.generation import GenerationDefaults, TextToVideo
 from videogen.text.encoder import TextEncoder
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ _NETWORKS: dict[str, type[ModelMixin]] = {
 }
 _COMPONENTS = ("vae", "text_encoder", "unet", "scheduler")
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
+_SCHEDULER_CONFIG = "scheduler_config.json"
 
 
 def load(
@@ -44,14 +45,14 @@ def load(
     """Load a pipeline.
 
     Args:
-        model: A folder that `save_pretrained` wrote, or the id of such a repository on the hub; the embedded model
-            by default.
+        model: A folder that `save_pretrained` wrote, or the id of such a repository on the hub; the embedded
+            model by default.
         device: Where the networks go.
         dtype: Of the networks, whatever it is on disk.
 
     Raises:
-        ValueError: If the folder, a file or a tensor in it is missing, broken or of a wrong shape; the message names
-            it. Also if the weights are pickles (`.bin`), which are not opened.
+        ValueError: If the folder, a file or a tensor in it is missing, broken or of a wrong shape; the
+            message names it. Also if the weights are pickles (`.bin`), which are not opened.
     """
     from videogen.pipelines.text_to_video import TextToVideoPipeline
 
@@ -68,7 +69,7 @@ def load_generator(
     """The same model without diffusers' pipeline class, whose import takes longer than making a clip."""
     parts = read_components(find_folder(model), dtype)
     for name in ("vae", "text_encoder", "unet"):
-        parts[name].to(device)
+        torch.nn.Module.to(parts[name], device)  # ModelMixin.to would import torch's compiler
     return TextToVideo(**parts)
 
 
@@ -89,7 +90,9 @@ def find_folder(model: str | Path | None) -> Path:
         return Path(DiffusionPipeline.download(str(model)))
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(f"`model` {str(model)!r} is neither a folder nor a repository that can be reached: {reason}") from error
+        raise ValueError(
+            f"`model` {str(model)!r} is neither a folder nor a repository that can be reached: {reason}"
+        ) from error
 
 
 def read_components(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
@@ -102,7 +105,16 @@ def read_components(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
     missing = [name for name in _COMPONENTS if name not in index]
     if missing:
         raise ValueError(f"{folder / 'model_index.json'} lists no {', '.join(missing)}")
+    broken = [name for name in _COMPONENTS if not isinstance(index[name], list) or len(index[name]) != 2]
+    if broken:
+        raise ValueError(
+            f"{folder / 'model_index.json'} must name a library and a class for {', '.join(broken)}"
+        )
     parts: dict[str, Any] = {name: index[name] for name in ("prediction_type", "defaults") if name in index}
+    try:
+        GenerationDefaults(**parts.get("defaults", {}))
+    except TypeError as error:
+        raise ValueError(f"`defaults` in {folder / 'model_index.json'} cannot be used: {error}") from error
     for name in _COMPONENTS:
         class_name = index[name][1]
         if name == "scheduler":
@@ -114,12 +126,23 @@ def read_components(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
     return parts
 
 
+def model_hash(folder: Path) -> str:
+    """SHA-256 over the bytes of all files of a model that `read_components` reads, each with its name."""
+    names = ["model_index.json", f"scheduler/{_SCHEDULER_CONFIG}"]
+    names += [f"{name}/{file}" for name in _COMPONENTS[:-1] for file in ("config.json", _WEIGHTS)]
+    total = hashlib.sha256()
+    for name in sorted(names):
+        with (folder / name).open("rb") as stream:
+            total.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
 def _read_network(folder: Path, kind: type[ModelMixin], dtype: torch.dtype) -> ModelMixin:
     config = _read_json(folder / "config.json")
     path = folder / _WEIGHTS
     if not path.exists():
         pickles = sorted(found.name for found in folder.glob("*.bin"))
-        hint = f"; {pickles[0]} is a pickle, which is not opened: convert it to safetensors" if pickles else ""
+        hint = f"; {pickles[0]} is a pickle and not opened: convert it to safetensors" if pickles else ""
         raise ValueError(f"{path} is missing{hint}")
     try:
         state_dict = load_file(path)
@@ -137,7 +160,8 @@ def _read_network(folder: Path, kind: type[ModelMixin], dtype: torch.dtype) -> M
     if problems:
         raise ValueError(f"{path} does not fit its config.json: {'; '.join(sorted(problems)[:3])}")
     network.load_state_dict(state_dict)
-    return torch.nn.Module.to(network, dtype).eval()  # ModelMixin.to warns of a dtype even where nothing can go wrong
+    # ModelMixin.to warns of a dtype even where nothing can go wrong.
+    return torch.nn.Module.to(network, dtype).eval()
 
 
 def _read_scheduler(folder: Path, class_name: str) -> Any:
@@ -146,10 +170,10 @@ def _read_scheduler(folder: Path, class_name: str) -> Any:
     kind = getattr(diffusers, class_name, None)
     if kind is None:
         raise ValueError(f"{folder}: diffusers has no scheduler {class_name!r}")
-    return _from_config(kind, _read_json(folder / "scheduler_config.json"))
+    return _from_config(kind, _read_json(folder / _SCHEDULER_CONFIG))
 
 
-def _from_config(kind: type[ConfigMixin], config: dict[str, Any]) -> Any:
+def _from_config(kind: Any, config: dict[str, Any]) -> Any:
     try:
         return kind.from_config(config)
     except (TypeError, ValueError) as error:
@@ -158,8 +182,11 @@ def _from_config(kind: type[ConfigMixin], config: dict[str, Any]) -> Any:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text())
+        content = json.loads(path.read_text())
     except FileNotFoundError as error:
         raise ValueError(f"{path} is missing") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold a JSON object, got a {type(content).__name__}")
+    return content

@@ -15,8 +15,8 @@ class VideoPipelineOutput(BaseOutput):
     """Generated clips.
 
     Attributes:
-        frames: By `output_type`: `np` an array `(B, F, H, W, 3)` float32 in [0, 1]; `pt` a tensor of the same shape;
-            `pil` B lists of F pictures; `latent` the latents `(B, C, f, h, w)`.
+        frames: By `output_type`: `np` an array `(B, F, H, W, 3)` float32 in [0, 1]; `pt` a tensor of the same
+            shape; `pil` B lists of F pictures; `latent` the latents `(B, C, f, h, w)`.
     """
 
     frames: np.ndarray | torch.Tensor | list[list[Image.Image]]

@@ -29,7 +29,7 @@ class TextToVideoPipeline(TextToVideo, DiffusionPipeline):
         defaults: Fields of `GenerationDefaults` that differ from the default.
     """
 
-    model_cpu_offload_seq = "text_encoder->unet->vae"
+    model_cpu_offload_seq = "text_encoder->unet->vae"  # type: ignore[assignment]
     _callback_tensor_inputs = ("latents", "prompt_embeds", "negative_prompt_embeds")
 
     def __init__(
@@ -54,5 +54,5 @@ class TextToVideoPipeline(TextToVideo, DiffusionPipeline):
         return self._execution_device
 
     def progress_bar(self, total: int) -> AbstractContextManager[Any]:
-        """diffusers' bar, which `set_progress_bar_config` adjusts."""
+        """The bar of diffusers, which `set_progress_bar_config` adjusts."""
         return DiffusionPipeline.progress_bar(self, total=total)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,7 +15,9 @@ from videogen.train.recipes import RECIPES
 
 def main(
     recipe: Annotated[str, typer.Argument(help=f"One of: {', '.join(RECIPES)}.")],
-    output_dir: Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/RECIPE.")] = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="Folder of the run; by default runs/RECIPE.")
+    ] = None,
     num_steps: Annotated[int | None, typer.Option(help="Optimizer steps of the whole run.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Clips per step, over all processes.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its height.")] = None,
@@ -30,16 +32,19 @@ def main(
         if recipe not in RECIPES:
             raise ValueError(f"unknown recipe {recipe!r}: known are {', '.join(RECIPES)}")
         config = RECIPES[recipe]()
-        overrides = {
+        overrides: dict[str, Any] = {
             "num_steps": num_steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed,
         }  # fmt: skip
-        config = dataclasses.replace(config, **{name: value for name, value in overrides.items() if value is not None})
+        given = {name: value for name, value in overrides.items() if value is not None}
+        config = dataclasses.replace(config, **given)
         print(json.dumps(config.resolved(), indent=2), flush=True)
         if dry_run:
             return
         from videogen.train.loop import train
 
-        result = train(config, output_dir or Path("runs") / recipe, tracker=tracker, cpu=cpu, max_minutes=max_minutes)
+        result = train(
+            config, output_dir or Path("runs") / recipe, tracker=tracker, cpu=cpu, max_minutes=max_minutes
+        )
     except (ValueError, OSError, FloatingPointError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)

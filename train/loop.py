@@ -1,7 +1,8 @@
 """The training loop: one for every family, on one process or many, stopped and resumed without a trace.
 
-Whatever is random in a step follows from the seed and from the clips' positions in the stream, and step s always
-sees the positions from s * batch_size on. So a run has no hidden state besides weights, averages and optimizers.
+Whatever is random in a step follows from the seed and from the clips' positions in the stream, and step s
+always sees the positions from s * batch_size on. So a run has no hidden state besides weights, averages and
+optimizers.
 """
 
 from __future__ import annotations
@@ -67,15 +68,20 @@ def train(
         max_minutes: Stop after this time, with a checkpoint, to be resumed by the same call.
 
     Raises:
-        ValueError: If the batch cannot be split over the processes, or the newest checkpoint belongs to another run.
-        FloatingPointError: If a loss is not finite; nothing is written then.
+        ValueError: If the batch cannot be split over the processes, or the newest checkpoint belongs to
+            another run.
+        FloatingPointError: If a loss or a gradient is not finite; nothing is written then.
     """
     accelerator = Accelerator(
-        cpu=cpu, mixed_precision=config.mixed_precision, log_with=tracker, project_dir=output_dir if tracker else None
+        cpu=cpu,
+        mixed_precision=config.mixed_precision,
+        log_with=tracker,
+        project_dir=output_dir if tracker else None,
     )
-    if config.batch_size % accelerator.num_processes:
+    num_processes = accelerator.num_processes
+    if config.batch_size % num_processes:
         raise ValueError(
-            f"`batch_size` must be a multiple of the {accelerator.num_processes} processes, got {config.batch_size}"
+            f"`batch_size` must be a multiple of the {num_processes} processes, got {config.batch_size}"
         )
     run = _Run(config, output_dir, accelerator)
     start = run.resume()
@@ -116,13 +122,17 @@ class _Run:
         self.objective: Objective = config.objective.build()
         optimizers = {
             phase: MuonAdamW(
-                self.objective.trained_parameters(phase), config.learning_rate, weight_decay=config.weight_decay
+                self.objective.trained_parameters(phase),
+                config.learning_rate,
+                weight_decay=config.weight_decay,
             )
             for phase in self.objective.phases
         }
         self.wrapped: nn.Module = accelerator.prepare(self.objective)
         self.optimizers = {phase: accelerator.prepare(optimizer) for phase, optimizer in optimizers.items()}
-        self.ema = EMAModel(self._trained(), decay=config.ema_decay, use_ema_warmup=True, power=0.9, foreach=True)
+        self.ema = EMAModel(
+            self._trained(), decay=config.ema_decay, use_ema_warmup=True, power=0.9, foreach=True
+        )
         self.ema.to(accelerator.device)
 
     def resume(self) -> int:
@@ -131,10 +141,12 @@ class _Run:
         if not found:
             return 0
         checkpoint = load_checkpoint(found[-1])
-        missing = self.objective.load_state_dict(checkpoint.weights, strict=False).missing_keys
-        unknown = set(checkpoint.weights) - set(self.objective.state_dict())
-        if unknown or set(missing) & set(self._state()):
-            raise ValueError(f"checkpoint {found[-1]} belongs to another network: choose another output folder")
+        shapes = {name: value.shape for name, value in self._state().items()}
+        if shapes != {name: value.shape for name, value in checkpoint.weights.items()}:
+            raise ValueError(
+                f"checkpoint {found[-1]} belongs to another network: choose another output folder"
+            )
+        self.objective.load_state_dict(checkpoint.weights, strict=False)
         for phase, optimizer in self.optimizers.items():
             optimizer.load_state_dict(checkpoint.optimizers[phase])
         averages = [checkpoint.ema[name] for name, _ in self._named_trained()]
@@ -155,12 +167,16 @@ class _Run:
                 group["lr"] = config.learning_rate_at(step)
             losses = self.wrapped(batch, phase)
             if not math.isfinite(losses["loss"].item()):
-                raise FloatingPointError(f"the loss of phase {phase!r} is {losses['loss'].item()} at step {step}")
+                raise FloatingPointError(
+                    f"the loss of phase {phase!r} is {losses['loss'].item()} at step {step}"
+                )
             accelerator.backward(losses["loss"])
             parameters = [parameter for _, parameter in self.objective.trained_parameters(phase)]
             logged["grad_norm"] = accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
+            if not math.isfinite(logged["grad_norm"].item()):
+                raise FloatingPointError(f"the gradient of phase {phase!r} is not finite at step {step}")
             optimizer.step()
-            optimizer.zero_grad()
+            self.wrapped.zero_grad()  # also of what another phase trains
             logged.update({name: value.detach() for name, value in losses.items()})
         self.ema.step(self._trained())
         return logged
@@ -168,8 +184,10 @@ class _Run:
     def log(self, step: int, losses: dict[str, Tensor], progress: Progress) -> None:
         """Write a line of the log: losses averaged over the processes."""
         names = sorted(losses)
-        values = self.accelerator.reduce(torch.stack([losses[name].float() for name in names]), "mean").tolist()
-        line = {"step": step, "lr": self.config.learning_rate_at(step - 1), **dict(zip(names, values, strict=True))}
+        stacked = torch.stack([losses[name].float() for name in names])
+        values = self.accelerator.reduce(stacked, "mean").tolist()
+        learning_rate = self.config.learning_rate_at(step - 1)
+        line = {"step": step, "lr": learning_rate, **dict(zip(names, values, strict=True))}
         if self.accelerator.is_main_process:
             with (self.folder / "log.jsonl").open("a") as file:
                 file.write(json.dumps({**line, "time": time.time()}) + "\n")
@@ -235,7 +253,7 @@ class _Run:
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and termination, so that the run ends with a checkpoint rather than in the middle of a step."""
+    """Collect Ctrl-C and termination, so that a run ends with a checkpoint and not in the midst of a step."""
     received: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:

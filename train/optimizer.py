@@ -1,24 +1,26 @@
 """Muon for the matrices of a network and AdamW for everything else, as one optimizer.
 
-torch ships a Muon, but it takes two-dimensional parameters only (convolutions are matrices too, once flattened) and
-orthogonalises in bfloat16, which CPUs without matrix units do at a fraction of their float32 speed.
+torch ships a Muon, but it takes two-dimensional parameters only (convolutions are matrices too, once
+flattened) and orthogonalises in bfloat16, which CPUs without matrix units do at a fraction of their speed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic of Keller Jordan, "Muon" (2024)
 
 
 class MuonAdamW(torch.optim.Optimizer):
-    """Muon (Jordan 2024; scaled to AdamW's step size as in Liu et al. 2025, arXiv:2502.16982, eq. 4) beside AdamW.
+    """Muon (Jordan 2024) beside AdamW, scaled to its step size (Liu et al. 2025, arXiv:2502.16982, eq. 4).
 
-    A parameter is a matrix if it has two or more dimensions and both its first and the product of the others are at
-    least `min_matrix_dim`; embeddings are listed in `adamw_only`.
+    A parameter is a matrix if it has two or more dimensions and both its first and the product of the others
+    are at least `min_matrix_dim`; embeddings are listed in `adamw_only`.
 
     Args:
         named_parameters: What to train.
@@ -40,7 +42,8 @@ class MuonAdamW(torch.optim.Optimizer):
         adamw_only: tuple[str, ...] = ("embedding",),
         min_matrix_dim: int = 16,
     ) -> None:
-        matrices, others = [], []
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
         for name, parameter in named_parameters:
             flat = parameter.flatten(1) if parameter.ndim > 1 else parameter[None]
             is_matrix = min(flat.shape) >= min_matrix_dim and not any(word in name for word in adamw_only)
@@ -50,7 +53,8 @@ class MuonAdamW(torch.optim.Optimizer):
             {"params": others, "rule": "adamw", "weight_decay": 0.0},
         ]
         super().__init__(
-            [group for group in groups if group["params"]], {"lr": lr, "momentum": momentum, "betas": betas, "step": 0}
+            [group for group in groups if group["params"]],
+            {"lr": lr, "momentum": momentum, "betas": betas, "step": 0},
         )
 
     @torch.no_grad()
@@ -65,17 +69,18 @@ class MuonAdamW(torch.optim.Optimizer):
             elif parameters:
                 self._adamw(parameters, group)
 
-    def _muon(self, parameter: nn.Parameter, group: dict) -> None:
-        state = self.state[parameter]
+    def _muon(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+        state, grad = self.state[parameter], parameter.grad
+        assert grad is not None
         if not state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
-        buffer = state["momentum_buffer"].lerp_(parameter.grad, 1 - group["momentum"])
-        update = orthogonalize(parameter.grad.lerp(buffer, group["momentum"]).flatten(1))
+        buffer = state["momentum_buffer"].lerp_(grad, 1 - group["momentum"])
+        update = orthogonalize(grad.lerp(buffer, group["momentum"]).flatten(1))
         scale = 0.2 * max(update.shape) ** 0.5
         parameter.mul_(1 - group["lr"] * group["weight_decay"])
         parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
 
-    def _adamw(self, parameters: list[nn.Parameter], group: dict) -> None:
+    def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
             if not self.state[parameter]:
                 self.state[parameter] = {
@@ -83,7 +88,7 @@ class MuonAdamW(torch.optim.Optimizer):
                     "exp_avg_sq": torch.zeros_like(parameter),
                 }
         beta1, beta2 = group["betas"]
-        grads = [parameter.grad for parameter in parameters]
+        grads = [parameter.grad for parameter in parameters if parameter.grad is not None]
         means = [self.state[parameter]["exp_avg"] for parameter in parameters]
         squares = [self.state[parameter]["exp_avg_sq"] for parameter in parameters]
         torch._foreach_lerp_(means, grads, 1 - beta1)
@@ -95,11 +100,32 @@ class MuonAdamW(torch.optim.Optimizer):
         torch._foreach_addcdiv_(parameters, means, denominators, -group["lr"] / (1 - beta1 ** group["step"]))
 
 
-def orthogonalize(matrix: Tensor, num_steps: int = 5) -> Tensor:
-    """Nearest semi-orthogonal matrix, roughly: singular values end between 0.7 and 1.2 (Newton-Schulz iteration).
+def orthogonalize_shared(matrices: list[Tensor]) -> list[Tensor]:
+    """`orthogonalize` for each matrix, the work shared out over the processes of a distributed run.
 
-    The iteration `X <- (a I + b G + c G^2) X` with `G = X X^T` is run on the small Gram matrix alone, which commutes
-    with every factor, and multiplied onto the matrix once at the end: for wide matrices a third of the work.
+    Every process holds the same matrices, does every n-th, and adds up what all have done; the zeros of the
+    others leave the sums exact, so the result does not depend on the number of processes.
+    """
+    num_processes = dist.get_world_size() if dist.is_initialized() else 1
+    if num_processes == 1:
+        return [orthogonalize(matrix) for matrix in matrices]
+    rank = dist.get_rank()
+    parts = [
+        orthogonalize(matrix) if index % num_processes == rank else torch.zeros_like(matrix)
+        for index, matrix in enumerate(matrices)
+    ]
+    flat = torch.cat([part.flatten() for part in parts])
+    dist.all_reduce(flat)
+    split = flat.split([matrix.numel() for matrix in matrices])
+    return [part.view_as(matrix) for part, matrix in zip(split, matrices, strict=True)]
+
+
+def orthogonalize(matrix: Tensor, num_steps: int = 5) -> Tensor:
+    """Nearest semi-orthogonal matrix, roughly: Newton-Schulz brings singular values to between 0.7 and 1.2.
+
+    The iteration `X <- (a I + b G + c G^2) X` with `G = X X^T` is run on the small Gram matrix alone, which
+    commutes with every factor, and multiplied onto the matrix once at the end: for wide matrices a third of
+    the work.
     """
     a, b, c = _NEWTON_SCHULZ
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix

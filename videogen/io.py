@@ -21,6 +21,7 @@ from videogen.clip_formats import DEFAULT_FPS, FORMATS, Clip, ClipFormat, ClipNo
 __all__ = [
     "Clip",
     "WrittenClip",
+    "check_fps",
     "check_output_path",
     "frames_to_uint8",
     "read_clip",
@@ -91,9 +92,7 @@ def write_clip(
     """
     pixels = frames_to_uint8(frames)
     suffix = _suffix_of(path)
-    max_fps = 50 if suffix == ".gif" else 240
-    if not (math.isfinite(fps) and 0.1 <= fps <= max_fps):
-        raise ValueError(f"`fps` must be between 0.1 and {max_fps} in {suffix or 'PNG frames'}, got {fps}")
+    check_fps(fps, path)
     rate = Fraction(fps).limit_denominator(10_000)
     if crf is not None and suffix != ".mp4":
         raise ValueError(f"`crf` is the quality of an .mp4, got crf={crf} for {os.fspath(path)}")
@@ -119,6 +118,14 @@ def write_clip(
         num_bytes=sum(file.stat().st_size for file in files),
         padded=even if suffix == ".mp4" and even != (height, width) else None,
     )
+
+
+def check_fps(fps: float | Fraction, path: str | os.PathLike[str]) -> None:
+    """Raise ValueError unless the format of a path can hold a frame rate."""
+    suffix = _suffix_of(path)
+    max_fps = 50 if suffix == ".gif" else 240
+    if not (math.isfinite(fps) and 0.1 <= fps <= max_fps):
+        raise ValueError(f"`fps` must be between 0.1 and {max_fps} in {suffix or 'PNG frames'}, got {fps}")
 
 
 def read_clip(path: str | os.PathLike[str]) -> Clip:

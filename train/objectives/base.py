@@ -15,8 +15,8 @@ from videogen.data.batch import Batch
 class Objective(nn.Module, ABC):
     """What one training step of a family of generators is: networks, batch and sample ids in, losses out.
 
-    The loop knows nothing of the family. It runs every phase of a step in order, each with an optimizer of its own
-    (a GAN has two), minimises `losses["loss"]`, and logs the rest.
+    The loop knows nothing of the family. It runs every phase of a step in order, each with an optimizer of
+    its own (a GAN has two), minimises `losses["loss"]`, and logs the rest.
     """
 
     phases: tuple[str, ...] = ("train",)

@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.codec.pixels import pixels_to_uint8
 from videogen.data.batch import Batch
 from videogen.data.shapes.dataset import ShapesClips
-from videogen.codec.pixels import pixels_to_uint8
 from videogen.sampling.noise import sample_noise, seeded_generator
 from videogen.train.objectives.base import Objective, ObjectiveConfig
 
@@ -29,8 +29,14 @@ class CodecObjectiveConfig(ObjectiveConfig):
         encoder_depths: Of the codec.
         decoder_depths: Of the codec.
         edge_weight: How much more than elsewhere an error counts where the picture is not flat.
-        penalty: Weight of the L2 penalty on the latents, the part of the KL term that a fixed variance leaves.
+        penalty: Weight of the L2 penalty on the latents, the part of the KL term that a fixed variance
+            leaves.
         statistics_momentum: Of the running mean and variance of the latents.
+        init_from: Folder of a codec to start from, whose sizes replace those above; None for a fresh one.
+        train_encoder: Whether the encoder is trained too; otherwise the latents, and all that was trained on
+            them, stay valid.
+        max_noise_std: If above 0, the noise of each clip has a deviation drawn from 0 to this, in place of
+            the codec's `posterior_std`: a decoder trained so forgives larger errors of a generator.
         seed: Of the posterior noise.
     """
 
@@ -42,10 +48,17 @@ class CodecObjectiveConfig(ObjectiveConfig):
     edge_weight: float = 4.0
     penalty: float = 1e-5
     statistics_momentum: float = 0.01
+    init_from: str | None = None
+    train_encoder: bool = True
+    max_noise_std: float = 0.0
     seed: int = 0
 
     def build(self) -> CodecObjective:
-        """Make the objective with a new codec."""
+        """Make the objective, with a new or a given codec."""
+        if self.init_from is not None:
+            codec = VideoAutoencoder.from_pretrained(self.init_from)
+            codec.encoder.requires_grad_(self.train_encoder)
+            return CodecObjective(codec, self)
         codec = VideoAutoencoder(
             latent_channels=self.latent_channels,
             encoder_dims=self.encoder_dims,
@@ -59,7 +72,8 @@ class CodecObjectiveConfig(ObjectiveConfig):
 class CodecObjective(Objective):
     """Squared error of the reconstruction, weighted towards edges.
 
-    Posterior noise is scaled by the running deviation of the latents, so that no scale of the latents escapes it.
+    Posterior noise is scaled by the running deviation of the latents, so that no scale of the latents escapes
+    it.
     """
 
     def __init__(self, codec: VideoAutoencoder, config: CodecObjectiveConfig) -> None:
@@ -70,12 +84,9 @@ class CodecObjective(Objective):
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         """Losses of a batch: `loss`, and `psnr` in dB over the batch."""
         latents = self.codec.encoder(batch.pixels)
-        self._update_statistics(latents.detach())
-        noise = sample_noise(
-            latents.shape[1:], [seeded_generator(self.settings.seed, sample_id) for sample_id in batch.sample_ids]
-        ).to(latents)
-        std = self.codec.latents_std[:, None, None, None]
-        reconstruction = self.codec.decoder(latents + self.codec.config["posterior_std"] * std * noise)
+        if self.settings.train_encoder:
+            self._update_statistics(latents.detach())
+        reconstruction = self.codec.decoder(latents + self._noise(latents, batch))
         squared_error = (reconstruction - batch.pixels).square()
         weights = 1 + self.settings.edge_weight * detail_mask(batch.pixels)
         loss = (squared_error * weights).sum() / weights.sum() / batch.pixels.shape[1]
@@ -83,9 +94,19 @@ class CodecObjective(Objective):
         loss = loss + self.settings.penalty * mean_square + 1e-3 * (mean_square - 1).clamp(min=0)
         return {"loss": loss, "psnr": -10 * torch.log10(squared_error.detach().mean() / 4)}
 
+    @torch.no_grad()
     def save(self, folder: Path) -> None:
-        """Write the codec as config.json + safetensors."""
+        """Write the codec as config.json + safetensors, its latents of unit variance over whole clips."""
+        if not self.settings.train_encoder:
+            self.codec.save_pretrained(folder)
+            return
+        running = self.codec.latents_mean.clone(), self.codec.latents_std.clone()
+        latents = self.codec.encoder(ShapesClips(seed=2).batch(range(128), self.codec.device).pixels)
+        self.codec.latents_mean.copy_(latents.mean((0, 2, 3, 4)))
+        self.codec.latents_std.copy_(latents.std((0, 2, 3, 4)))
         self.codec.save_pretrained(folder)
+        self.codec.latents_mean.copy_(running[0])
+        self.codec.latents_std.copy_(running[1])
 
     @torch.no_grad()
     def preview(self) -> list[tuple[str, np.ndarray]]:
@@ -93,6 +114,18 @@ class CodecObjective(Objective):
         pixels = ShapesClips(seed=1).batch(range(4)).pixels.to(self.codec.device)
         both = torch.cat([pixels, self.codec.decode(self.codec.encode(pixels))], dim=4)
         return [("clip | reconstruction", clip) for clip in pixels_to_uint8(both)]
+
+    @torch.no_grad()
+    def _noise(self, latents: Tensor, batch: Batch) -> Tensor:
+        """Noise `(B, C, f, h, w)` for the latents, in proportion to the deviation of each channel."""
+        generators = [seeded_generator(self.settings.seed, sample_id) for sample_id in batch.sample_ids]
+        noise = sample_noise(latents.shape[1:], generators).to(latents)
+        strengths = torch.full((len(noise),), self.codec.config["posterior_std"])
+        if self.settings.max_noise_std > 0:
+            draws = [torch.rand((), generator=generator) for generator in generators]
+            strengths = self.settings.max_noise_std * torch.stack(draws)
+        scale = strengths.to(latents)[:, None] * self.codec.latents_std
+        return noise * scale[:, :, None, None, None]
 
     @torch.no_grad()
     def _update_statistics(self, latents: Tensor) -> None:
@@ -104,7 +137,7 @@ class CodecObjective(Objective):
 
 
 def detail_mask(pixels: Tensor, radius: int = 2, threshold: float = 0.02) -> Tensor:
-    """`(B, 1, F, H, W)`: 1 where a pixel differs from the mean of its neighbourhood, 0 where the picture is flat."""
+    """`(B, 1, F, H, W)`: 1 where a pixel differs from the mean around it, 0 where the picture is flat."""
     kernel, padding = (1, 2 * radius + 1, 2 * radius + 1), (0, radius, radius)
     local_mean = F.avg_pool3d(pixels, kernel, stride=1, padding=padding, count_include_pad=False)
     return ((pixels - local_mean).abs().mean(1, keepdim=True) > threshold).to(pixels)

@@ -14,7 +14,10 @@ from videogen.data.batch import Batch
 from videogen.data.shapes.captions import vocabulary
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
+from videogen.pipelines.loading import EMBEDDED
+from videogen.pipelines.text_to_video import TextToVideoPipeline
 from videogen.sampling.noise import sample_noise, seeded_generator
+from videogen.sampling.schedulers import flow_scheduler
 from videogen.text.encoder import TextEncoder
 from videogen.train.objectives.base import Objective, ObjectiveConfig
 
@@ -25,10 +28,10 @@ Denoiser = UViT3D | UNet3D
 class UViTConfig:
     """Sizes of a `UViT3D`."""
 
-    conv_dim: int = 96
-    num_conv_blocks: int = 2
+    conv_dim: int = 64
+    num_conv_blocks: int = 1
     hidden_size: int = 256
-    num_layers: int = 8
+    num_layers: int = 6
     num_attention_heads: int = 4
 
     def build(self, in_channels: int, cross_attention_dim: int) -> Denoiser:
@@ -71,31 +74,32 @@ class DiffusionObjectiveConfig(ObjectiveConfig):
     """Settings of `DiffusionObjective`.
 
     Attributes:
-        codec: Folder of the trained codec.
+        codec: Folder of the trained codec; None for the embedded one.
         network: Sizes of the denoiser.
         text_dim: Width of the text encoder, which is trained along.
         text_layers: Its blocks.
-        time_mean: Mean of the logit of the diffusion time; above 0 favours noisy latents, where it is decided what
-            is in a clip and where it goes.
-        time_std: Its standard deviation.
+        time_mean: Mean of the logit of the diffusion time. Above 0 it favours noisy latents, where it is
+            decided what is in a clip and where it goes: the cells of a latent say much the same, so that a
+            place can be read from them up to t = 0.95.
+        time_std: Standard deviation of that logit.
         caption_dropout: Share of clips trained without their caption, for classifier-free guidance.
         init_from: Folder of a pipeline whose denoiser and text encoder are the start; None for a fresh one.
         seed: Of times, noise and caption dropout.
     """
 
-    codec: str
+    codec: str | None = None
     network: UViTConfig | UNet3DConfig = UViTConfig()
     text_dim: int = 256
     text_layers: int = 2
-    time_mean: float = 1.0
-    time_std: float = 1.0
+    time_mean: float = 1.8
+    time_std: float = 1.4
     caption_dropout: float = 0.1
     init_from: str | None = None
     seed: int = 0
 
     def build(self) -> DiffusionObjective:
         """Make the objective: the frozen codec, and a new or given denoiser and text encoder."""
-        codec = VideoAutoencoder.from_pretrained(self.codec)
+        codec = VideoAutoencoder.from_pretrained(self.codec or EMBEDDED / "vae")
         if self.init_from is not None:
             kind = UViT3D if isinstance(self.network, UViTConfig) else UNet3D
             text_encoder = TextEncoder.from_pretrained(self.init_from, subfolder="text_encoder")
@@ -107,7 +111,7 @@ class DiffusionObjectiveConfig(ObjectiveConfig):
 
 
 class DiffusionObjective(Objective):
-    """Flow matching on straight paths (Lipman et al. 2022, arXiv:2210.02747; Liu et al. 2022, arXiv:2209.03003).
+    """Flow matching on straight paths (Lipman et al. 2022, arXiv:2210.02747; Liu et al., arXiv:2209.03003).
 
     Noisy latents are `(1 - t) x + t noise`, the target is the velocity `noise - x`, and t has a logit-normal
     distribution (Esser et al. 2024, arXiv:2403.03206, section 3.1). The network sees `1000 t`.
@@ -142,11 +146,16 @@ class DiffusionObjective(Objective):
         t = times[:, None, None, None, None]
         text = self.text_encoder.encode(captions)
         model_pred = self.denoiser(
-            torch.lerp(latents, noise, t), times * 1000, text.prompt_embeds, text.attention_mask, return_dict=False
+            torch.lerp(latents, noise, t),
+            times * 1000,
+            text.prompt_embeds,
+            text.attention_mask,
+            return_dict=False,
         )[0]
         errors = (model_pred.float() - (noise - latents)).square().mean((1, 2, 3, 4))
         noisy = times.detach() > 0.8
-        return {"loss": errors.mean(), "loss_noisy": (errors.detach() * noisy).sum() / noisy.sum().clamp(min=1)}
+        loss_noisy = (errors.detach() * noisy).sum() / noisy.sum().clamp(min=1)
+        return {"loss": errors.mean(), "loss_noisy": loss_noisy}
 
     def save(self, folder: Path) -> None:
         """Write the whole pipeline, with the scheduler that fits."""
@@ -164,14 +173,11 @@ class DiffusionObjective(Objective):
         ]
         pipeline = self.pipeline()
         pipeline.set_progress_bar_config(disable=True)
-        frames = pipeline(prompts, seed=0, output_type="np").frames
-        return [(prompt, (clip * 255).round().astype(np.uint8)) for prompt, clip in zip(prompts, frames, strict=True)]
+        frames = pipeline(prompts, seed=0, output_type="pt", return_dict=False)[0]
+        return list(zip(prompts, (frames * 255).round().byte().numpy(), strict=True))
 
-    def pipeline(self) -> "TextToVideoPipeline":  # noqa: F821, UP037
+    def pipeline(self) -> TextToVideoPipeline:
         """The pipeline around the networks as they are now."""
-        from videogen.pipelines.text_to_video import TextToVideoPipeline
-        from videogen.sampling.schedulers import flow_scheduler
-
         return TextToVideoPipeline(self.codec, self.text_encoder, self.denoiser, flow_scheduler())
 
     @staticmethod

@@ -3,8 +3,18 @@
 from collections.abc import Callable
 
 from videogen.train.config import TrainConfig
-from videogen.train.recipes.shapes import shapes_codec
+from videogen.train.recipes.shapes import (
+    shapes_codec,
+    shapes_decoder,
+    shapes_mini_t2v,
+    shapes_mini_unet3d,
+    shapes_t2v,
+)
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_codec": shapes_codec,
+    "shapes_decoder": shapes_decoder,
+    "shapes_mini_t2v": shapes_mini_t2v,
+    "shapes_mini_unet3d": shapes_mini_unet3d,
+    "shapes_t2v": shapes_t2v,
 }

@@ -1,16 +1,21 @@
-"""Recipes of the embedded default: its codec, and its text-to-video model on the world `shapes`."""
+"""Recipes of the embedded default: its codec, and its text-to-video model on the world `shapes`.
+
+The embedded weights are made by `shapes_codec`, `shapes_decoder` and `shapes_t2v`, run from one folder, and
+put together by `videogen.train.export`. The recipes of `shapes-mini` use the embedded codec and need no other
+run.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from videogen.data.shapes.dataset import ShapesClips, ShapesCrops
 from videogen.train.config import TrainConfig
 from videogen.train.objectives.codec import CodecObjectiveConfig
 from videogen.train.objectives.diffusion import DiffusionObjectiveConfig, UNet3DConfig
 
-_PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
+RUNS = "runs"
+"""Where `python -m videogen.train` puts runs by default."""
 
 
 def shapes_codec() -> TrainConfig:
@@ -26,4 +31,63 @@ def shapes_codec() -> TrainConfig:
         decay_steps=4900,
         ema_decay=0.99,
         preview_every=2000,
+    )
+
+
+def shapes_decoder() -> TrainConfig:
+    """The second stage of the codec: its decoder alone, so that the latents stay what they are."""
+    return TrainConfig(
+        name="shapes_decoder",
+        objective=CodecObjectiveConfig(
+            init_from=f"{RUNS}/shapes_codec/result", train_encoder=False, max_noise_std=0.15
+        ),
+        source=ShapesCrops(clips=ShapesClips(seed=3)),
+        num_steps=4000,
+        batch_size=32,
+        learning_rate=1.5e-3,
+        warmup_steps=100,
+        decay_steps=3900,
+        ema_decay=0.99,
+        preview_every=2000,
+    )
+
+
+def shapes_mini_t2v() -> TrainConfig:
+    """Text to video on `shapes-mini`: the quick recipe, for comparisons and lessons."""
+    return TrainConfig(
+        name="shapes_mini_t2v",
+        objective=DiffusionObjectiveConfig(),
+        source=ShapesClips(world="shapes-mini"),
+        num_steps=500,
+        batch_size=32,
+        learning_rate=2e-3,
+        warmup_steps=60,
+        decay_steps=150,
+        ema_decay=0.98,
+        checkpoint_every=50,
+        preview_every=175,
+    )
+
+
+def shapes_mini_unet3d() -> TrainConfig:
+    """The same with the factorised `UNet3D` in place of `UViT3D`, to compare the networks."""
+    recipe = shapes_mini_t2v()
+    objective = DiffusionObjectiveConfig(network=UNet3DConfig())
+    return replace(recipe, name="shapes_mini_unet3d", objective=objective)
+
+
+def shapes_t2v() -> TrainConfig:
+    """The embedded text-to-video model: full `shapes`, after a first lesson in `shapes-mini`."""
+    return TrainConfig(
+        name="shapes_t2v",
+        objective=DiffusionObjectiveConfig(codec=f"{RUNS}/shapes_codec/result"),
+        source=ShapesClips(two_object_rate=0.15, first_world="shapes-mini", first_clips=24_000),
+        num_steps=3200,
+        batch_size=32,
+        learning_rate=1.5e-3,
+        warmup_steps=100,
+        decay_steps=2700,
+        ema_decay=0.99,
+        checkpoint_every=100,
+        preview_every=1000,
     )

@@ -1,8 +1,9 @@
 """Our latent video codec: four frames at a time become one grid of latents, eight times smaller each way.
 
-The network has no normalisation layers and its residual branches start at zero, so that at initialisation it is a
-linear autoencoder: group statistics in a codec tie distant pixels together, and training from a linear map is fast and
-stable. Every group of frames is coded by itself; decoding a stream group by group therefore equals decoding it whole.
+The network has no normalisation layers and its residual branches start at zero, so that at initialisation it
+is a linear autoencoder: group statistics in a codec tie distant pixels together, and training from a linear
+map is fast and stable. Every group of frames is coded by itself; decoding a stream group by group therefore
+equals decoding it whole.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ _MERGE = 2  # further reduction in space, at which the frames of a group are joi
 class VideoAutoencoder(ModelMixin, ConfigMixin):
     """Autoencoder for clips with a fixed-variance Gaussian posterior (Ghosh et al. 2020, arXiv:1903.12436).
 
-    While training, noise of standard deviation `posterior_std` is added to the latents, so that the decoder tolerates
-    the small errors a generator makes; the L2 penalty that goes with it belongs to the codec objective.
+    While training, noise of standard deviation `posterior_std` is added to the latents, so that the decoder
+    tolerates the small errors a generator makes; the L2 penalty that goes with it belongs to the codec
+    objective.
 
     Args:
         latent_channels: Channels of the latents.
@@ -59,7 +61,7 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         """Compress clips.
 
         Args:
-            pixels: `(B, 3, F, H, W)` in [-1, 1]; F divisible by `compression[0]`, H and W by `compression[1]`.
+            pixels: `(B, 3, F, H, W)` in [-1, 1]; F a multiple of `compression[0]`, H and W of the other.
 
         Returns:
             The posterior means `(B, C, f, h, w)`, of unit variance over the training data.
@@ -83,10 +85,9 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         Raises:
             ValueError: If `latents` has another number of dimensions or channels.
         """
-        if latents.ndim != 5 or latents.shape[1] != self.config.latent_channels:
-            raise ValueError(
-                f"`latents` must be (B, {self.config.latent_channels}, f, h, w), got {tuple(latents.shape)}"
-            )
+        channels = self.config["latent_channels"]
+        if latents.ndim != 5 or latents.shape[1] != channels:
+            raise ValueError(f"`latents` must be (B, {channels}, f, h, w), got {tuple(latents.shape)}")
         return self.decoder(latents * _per_channel(self.latents_std) + _per_channel(self.latents_mean))
 
     def iter_decode(self, latents: Tensor, latents_per_chunk: int = 1) -> Iterator[Tensor]:
@@ -130,7 +131,9 @@ def check_multiple(name: str, value: int, factor: int) -> None:
 class Encoder(nn.Module):
     """`(B, 3, F, H, W)` to `(B, C, f, h, w)`: each frame by itself, then the frames of a group together."""
 
-    def __init__(self, latent_channels: int, frames_per_latent: int, dims: tuple[int, int], depths: tuple[int, int]):
+    def __init__(
+        self, latent_channels: int, frames_per_latent: int, dims: tuple[int, int], depths: tuple[int, int]
+    ):
         super().__init__()
         self.frames_per_latent = frames_per_latent
         fine_dim, coarse_dim = dims
@@ -141,11 +144,13 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(coarse_dim, latent_channels, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        """Encode pixels `(B, 3, F, H, W)` to latents `(B, C, f, h, w)`, not normalised."""
         batch_size, _, num_frames = pixels.shape[:3]
         frames = pixels.transpose(1, 2).flatten(0, 1)  # (B*F, 3, H, W)
         hidden_states = self.fine_blocks(self.conv_in(nn.functional.pixel_unshuffle(frames, _PATCH)))
         hidden_states = nn.functional.pixel_unshuffle(hidden_states, _MERGE)
-        groups = hidden_states.unflatten(0, (-1, self.frames_per_latent)).flatten(1, 2)  # (B*f, frames*c, h, w)
+        groups = hidden_states.unflatten(0, (-1, self.frames_per_latent))
+        groups = groups.flatten(1, 2)  # (B*f, frames*c, h, w)
         latents = self.conv_out(self.coarse_blocks(self.join(groups)))
         return latents.unflatten(0, (batch_size, num_frames // self.frames_per_latent)).transpose(1, 2)
 
@@ -153,7 +158,9 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """`(B, C, f, h, w)` to `(B, 3, F, H, W)`: the mirror of `Encoder`."""
 
-    def __init__(self, latent_channels: int, frames_per_latent: int, dims: tuple[int, int], depths: tuple[int, int]):
+    def __init__(
+        self, latent_channels: int, frames_per_latent: int, dims: tuple[int, int], depths: tuple[int, int]
+    ):
         super().__init__()
         self.frames_per_latent = frames_per_latent
         fine_dim, coarse_dim = dims
@@ -164,6 +171,7 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(fine_dim, 3 * _PATCH**2, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
+        """Decode latents `(B, C, f, h, w)`, not normalised, to pixels `(B, 3, F, H, W)`."""
         batch_size = latents.shape[0]
         hidden_states = self.coarse_blocks(self.conv_in(latents.transpose(1, 2).flatten(0, 1)))
         hidden_states = self.split(hidden_states).unflatten(1, (self.frames_per_latent, -1)).flatten(0, 1)
@@ -179,10 +187,11 @@ class ResBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(dim, dim, 3, padding=1)
         self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
+        for parameter in self.conv2.parameters():
+            nn.init.zeros_(parameter)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
+        """Map `(N, dim, h, w)` to the same shape."""
         return hidden_states + self.conv2(nn.functional.silu(self.conv1(hidden_states)))
 
 

@@ -15,7 +15,8 @@ class Batch:
     """Clips with their captions.
 
     Attributes:
-        sample_ids: Position of each clip in the training stream; whatever is random in its treatment follows from it.
+        sample_ids: Position of each clip in the training stream; whatever is random in its treatment follows
+            from it.
         pixels: `(B, 3, F, H, W)` in [-1, 1].
         captions: One per clip.
         fps: Frames per second.

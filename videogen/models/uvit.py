@@ -1,10 +1,11 @@
-"""The embedded denoiser: convolutions at full latent resolution around a Transformer over all of space and time.
+"""The embedded denoiser: convolutions at full latent resolution around a Transformer over space and time.
 
-After U-ViT of "simple diffusion" (Hoogeboom et al. 2023, arXiv:2301.11093): most weights sit in a Transformer at half
-the resolution, where joint attention over every frame is cheap. Its blocks follow DiT and PixArt (Peebles and Xie
-2022, arXiv:2212.09748; Chen et al. 2023, arXiv:2310.00426): one shared modulation by time and prompt, a learned offset
-of it per block, and cross-attention to the words; rotary positions (Su et al. 2021, arXiv:2104.09864) along time,
-height and width make frame counts and sizes free.
+After U-ViT of "simple diffusion" (Hoogeboom et al. 2023, arXiv:2301.11093): most weights sit in a Transformer
+at half the resolution, where joint attention over every frame is cheap; temporal convolutions stand beside
+the spatial ones. Its blocks follow DiT and PixArt (Peebles and Xie 2022, arXiv:2212.09748; Chen et al. 2023,
+arXiv:2310.00426): one shared modulation by time and prompt, a learned offset of it per block, and
+cross-attention to the words; rotary positions (Su et al. 2021, arXiv:2104.09864) along time, height and
+width, beside sinusoids that are added once, make frame counts and sizes free.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from videogen.models.output import DenoiserOutput
 
 _PATCH = 2  # latent cells per token, each way
 _TIME_CHANNELS = 256
-_ROTARY_BASE = 100.0  # positions are small: tens of tokens a side
+_ROTARY_BASE = 100.0  # clips are tens of tokens a side
+_AXIS_CHANNELS = 64  # of the absolute position embedding, for each of time, height and width
+_LONGEST_PERIOD = 100.0  # in tokens, over 2 pi; clips are tens of tokens a side
 
 
 class UViT3D(ModelMixin, ConfigMixin):
@@ -33,31 +36,31 @@ class UViT3D(ModelMixin, ConfigMixin):
         num_conv_blocks: Residual blocks before and, again, after the Transformer.
         hidden_size: Width D of the Transformer.
         num_layers: Blocks of the Transformer.
-        num_attention_heads: Heads; `hidden_size / num_attention_heads` must be a multiple of 16.
+        num_attention_heads: Heads; `hidden_size / num_attention_heads` must be a multiple of 8.
         cross_attention_dim: Width of the prompt embeddings.
 
     Raises:
-        ValueError: If the width of a head is not a multiple of 16.
+        ValueError: If the width of a head is not a multiple of 8.
     """
 
     _supports_gradient_checkpointing = True
-    _repeated_blocks = ["TransformerBlock"]
+    _repeated_blocks = ["TransformerBlock"]  # noqa: RUF012 - as diffusers declares it
 
     @register_to_config
     def __init__(
         self,
         in_channels: int = 16,
-        conv_dim: int = 96,
-        num_conv_blocks: int = 2,
+        conv_dim: int = 64,
+        num_conv_blocks: int = 1,
         hidden_size: int = 256,
-        num_layers: int = 8,
+        num_layers: int = 6,
         num_attention_heads: int = 4,
         cross_attention_dim: int = 256,
     ) -> None:
         super().__init__()
-        if hidden_size % num_attention_heads or (hidden_size // num_attention_heads) % 16:
+        if num_attention_heads < 1 or hidden_size % (8 * num_attention_heads):
             raise ValueError(
-                "`hidden_size / num_attention_heads` must be a multiple of 16, "
+                "`hidden_size / num_attention_heads` must be a multiple of 8, "
                 f"got {hidden_size} and {num_attention_heads}"
             )
         self.gradient_checkpointing = False
@@ -68,6 +71,7 @@ class UViT3D(ModelMixin, ConfigMixin):
         self.conv_in = nn.Conv2d(in_channels, conv_dim, 3, padding=1)
         self.down_blocks = nn.ModuleList(ConvBlock(conv_dim, hidden_size) for _ in range(num_conv_blocks))
         self.proj_in = nn.Linear(conv_dim * _PATCH**2, hidden_size)
+        self.position_embedding = nn.Linear(3 * _AXIS_CHANNELS, hidden_size)
         self.blocks = nn.ModuleList(
             TransformerBlock(hidden_size, num_attention_heads, cross_attention_dim) for _ in range(num_layers)
         )
@@ -75,9 +79,8 @@ class UViT3D(ModelMixin, ConfigMixin):
         self.up_blocks = nn.ModuleList(ConvBlock(conv_dim, hidden_size) for _ in range(num_conv_blocks))
         self.norm_out = nn.GroupNorm(8, conv_dim)
         self.conv_out = nn.Conv2d(conv_dim, in_channels, 3, padding=1)
-        for layer in (self.modulation, self.conv_out):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for parameter in (*self.modulation.parameters(), *self.conv_out.parameters()):
+            nn.init.zeros_(parameter)
 
     def forward(
         self,
@@ -105,7 +108,9 @@ class UViT3D(ModelMixin, ConfigMixin):
         self._check_shapes(sample, encoder_hidden_states)
         batch_size, _, num_frames, height, width = sample.shape
         if encoder_attention_mask is None:
-            encoder_attention_mask = encoder_hidden_states.new_ones(encoder_hidden_states.shape[:2], dtype=torch.bool)
+            encoder_attention_mask = encoder_hidden_states.new_ones(
+                encoder_hidden_states.shape[:2], dtype=torch.bool
+            )
         condition = self._condition(timestep, encoder_hidden_states, encoder_attention_mask)
         modulation = self.modulation(condition).unflatten(-1, (6, -1))  # (B, 6, D)
         frame_condition = condition.repeat_interleave(num_frames, dim=0)
@@ -114,16 +119,18 @@ class UViT3D(ModelMixin, ConfigMixin):
         frames = F.pad(frames, (0, width % _PATCH, 0, height % _PATCH), mode="replicate")
         hidden_states = self.conv_in(frames)
         for block in self.down_blocks:
-            hidden_states = block(hidden_states, frame_condition)
+            hidden_states = block(hidden_states, frame_condition, num_frames)
         skip = hidden_states
 
         rows, columns = hidden_states.shape[2] // _PATCH, hidden_states.shape[3] // _PATCH
         tokens = F.pixel_unshuffle(hidden_states, _PATCH).permute(0, 2, 3, 1)  # (B*f, rows, columns, 4c)
         tokens = self.proj_in(tokens).reshape(batch_size, num_frames * rows * columns, -1)
-        rotary = rotary_angles(num_frames, rows, columns, self._head_dim, sample.device)
+        positions = sinusoidal_positions(num_frames, rows, columns, sample.device).to(tokens.dtype)
+        tokens = tokens + self.position_embedding(positions)
+        rotations = rotary_factors(num_frames, rows, columns, self._head_dim, sample.device)
         key_mask = encoder_attention_mask[:, None, None, :]
         for block in self.blocks:
-            arguments = (tokens, modulation, encoder_hidden_states, key_mask, rotary)
+            arguments = (tokens, modulation, encoder_hidden_states, key_mask, rotations)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = self._gradient_checkpointing_func(block, *arguments)
             else:
@@ -133,36 +140,36 @@ class UViT3D(ModelMixin, ConfigMixin):
         tokens = tokens.reshape(batch_size * num_frames, rows, columns, -1).permute(0, 3, 1, 2)
         hidden_states = F.pixel_shuffle(tokens, _PATCH) + skip
         for block in self.up_blocks:
-            hidden_states = block(hidden_states, frame_condition)
+            hidden_states = block(hidden_states, frame_condition, num_frames)
         hidden_states = self.conv_out(F.silu(self.norm_out(hidden_states)))[..., :height, :width]
         prediction = hidden_states.unflatten(0, (batch_size, num_frames)).transpose(1, 2)
         return DenoiserOutput(sample=prediction) if return_dict else (prediction,)
 
     @property
     def _head_dim(self) -> int:
-        return self.config.hidden_size // self.config.num_attention_heads
+        return int(self.config["hidden_size"]) // int(self.config["num_attention_heads"])
 
     def _condition(self, timestep: Tensor | float | int, prompt_embeds: Tensor, mask: Tensor) -> Tensor:
         """`(B, D)`: the diffusion time plus the mean of the prompt's words."""
         timesteps = torch.as_tensor(timestep, device=prompt_embeds.device).expand(len(prompt_embeds))
         time = self.time_embedding(sinusoidal_embedding(timesteps, _TIME_CHANNELS).to(prompt_embeds.dtype))
         weights = mask.to(prompt_embeds.dtype)[..., None]
-        pooled = (prompt_embeds * weights).sum(1) / weights.sum(1)
+        pooled = (prompt_embeds * weights).sum(1) / weights.sum(1).clamp(min=1)
         return F.silu(time + self.text_embedding(pooled))
 
     def _check_shapes(self, sample: Tensor, encoder_hidden_states: Tensor) -> None:
-        if sample.ndim != 5 or sample.shape[1] != self.config.in_channels:
-            raise ValueError(f"`sample` must be (B, {self.config.in_channels}, f, h, w), got {tuple(sample.shape)}")
-        expected = (len(sample), self.config.cross_attention_dim)
-        if encoder_hidden_states.ndim != 3 or (len(encoder_hidden_states), encoder_hidden_states.shape[2]) != expected:
+        channels, text_dim = self.config["in_channels"], self.config["cross_attention_dim"]
+        if sample.ndim != 5 or sample.shape[1] != channels:
+            raise ValueError(f"`sample` must be (B, {channels}, f, h, w), got {tuple(sample.shape)}")
+        if encoder_hidden_states.ndim != 3 or encoder_hidden_states.shape[::2] != (len(sample), text_dim):
             raise ValueError(
-                f"`encoder_hidden_states` must be ({expected[0]}, L, {expected[1]}), "
+                f"`encoder_hidden_states` must be ({len(sample)}, L, {text_dim}), "
                 f"got {tuple(encoder_hidden_states.shape)}"
             )
 
 
 class ConvBlock(nn.Module):
-    """Two 3x3 convolutions on each frame, the second modulated by the condition; starts as the identity."""
+    """Two 3x3 convolutions on each frame, one over three frames at each place; starts as the identity."""
 
     def __init__(self, dim: int, condition_dim: int) -> None:
         super().__init__()
@@ -171,19 +178,28 @@ class ConvBlock(nn.Module):
         self.modulation = nn.Linear(condition_dim, 2 * dim)
         self.norm2 = nn.GroupNorm(8, dim, affine=False)
         self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
-        for layer in (self.modulation, self.conv2):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.norm3 = nn.GroupNorm(8, dim)
+        self.conv_time = nn.Conv2d(dim, dim, (3, 1), padding=(1, 0))  # over (f, h * w)
+        for layer in (self.modulation, self.conv2, self.conv_time):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
-    def forward(self, hidden_states: Tensor, condition: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor, condition: Tensor, num_frames: int) -> Tensor:
         """Map hidden_states `(B*f, c, h, w)` to the same shape; condition `(B*f, D)`."""
         shift, scale = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)
         inner = self.norm2(self.conv1(F.silu(self.norm1(hidden_states))))
-        return hidden_states + self.conv2(F.silu(inner * (1 + scale) + shift))
+        hidden_states = hidden_states + self.conv2(F.silu(inner * (1 + scale) + shift))
+        courses = F.silu(self.norm3(hidden_states)).unflatten(0, (-1, num_frames)).transpose(1, 2).flatten(3)
+        courses = self.conv_time(courses)  # (B, c, f, h*w)
+        return hidden_states + courses.transpose(1, 2).reshape(hidden_states.shape)
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention over all tokens, cross-attention to the words, and an MLP."""
+    """Self-attention over all tokens, cross-attention to the words, and an MLP.
+
+    Queries and keys are normalised (Dehghani et al. 2023, arXiv:2302.05442, section 2), which keeps attention
+    soft under large steps.
+    """
 
     def __init__(self, hidden_size: int, num_attention_heads: int, cross_attention_dim: int) -> None:
         super().__init__()
@@ -191,8 +207,8 @@ class TransformerBlock(nn.Module):
         self.num_attention_heads = num_attention_heads
         self.modulation_table = nn.Parameter(torch.zeros(6, hidden_size))
         self.to_qkv = nn.Linear(hidden_size, 3 * hidden_size)
-        self.norm_q = nn.RMSNorm(head_dim, eps=1e-6)
-        self.norm_k = nn.RMSNorm(head_dim, eps=1e-6)
+        self.norm_q = nn.LayerNorm(head_dim)
+        self.norm_k = nn.LayerNorm(head_dim)
         self.to_out = nn.Linear(hidden_size, hidden_size)
         self.cross_to_q = nn.Linear(hidden_size, hidden_size)
         self.cross_to_kv = nn.Linear(cross_attention_dim, 2 * hidden_size)
@@ -209,49 +225,58 @@ class TransformerBlock(nn.Module):
         modulation: Tensor,
         encoder_hidden_states: Tensor,
         key_mask: Tensor,
-        rotary: tuple[Tensor, Tensor],
+        rotations: Tensor,
     ) -> Tensor:
-        """Map hidden_states `(B, N, D)` to the same shape, given modulation `(B, 6, D)` and words `(B, L, D_text)`."""
-        shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.modulation_table)[:, :, None].unbind(1)
-        normed = F.layer_norm(hidden_states, hidden_states.shape[-1:])
-        query, key, value = (self._heads(part) for part in self.to_qkv(normed * (1 + scale1) + shift1).chunk(3, -1))
-        query, key = rotate(self.norm_q(query), rotary), rotate(self.norm_k(key), rotary)
+        """Map `(B, N, D)` to the same shape, given the modulation `(B, 6, D)` and words `(B, L, D_text)`."""
+        modulation = (modulation + self.modulation_table)[:, :, None]  # (B, 6, 1, D)
+        shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind(1)
+        projected = self.to_qkv(_modulate(hidden_states, shift1, scale1))
+        query, key, value = (self._heads(part) for part in projected.chunk(3, -1))
+        query, key = rotate(self.norm_q(query), rotations), rotate(self.norm_k(key), rotations)
         attended = attention(query, key, value).transpose(1, 2).flatten(2)
-        hidden_states = hidden_states + gate1 * self.to_out(attended)
+        hidden_states = torch.addcmul(hidden_states, gate1, self.to_out(attended))
 
         query = self._heads(self.cross_to_q(F.layer_norm(hidden_states, hidden_states.shape[-1:])))
         key, value = (self._heads(part) for part in self.cross_to_kv(encoder_hidden_states).chunk(2, -1))
         attended = attention(query, key, value, key_mask).transpose(1, 2).flatten(2)
         hidden_states = hidden_states + self.cross_to_out(attended)
 
-        normed = F.layer_norm(hidden_states, hidden_states.shape[-1:])
-        return hidden_states + gate2 * self.mlp(normed * (1 + scale2) + shift2)
+        return torch.addcmul(hidden_states, gate2, self.mlp(_modulate(hidden_states, shift2, scale2)))
 
     def _heads(self, states: Tensor) -> Tensor:
         return states.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)  # (B, heads, N, d)
 
 
-def rotary_angles(
-    num_frames: int, rows: int, columns: int, head_dim: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Cosine and sine `(f*rows*columns, head_dim/2)` of the rotary angles: a quarter for time, the rest for space."""
-    num_angles = head_dim // 2
-    num_time = num_angles // 4
-    num_rows = (num_angles - num_time) // 2
-    grid = torch.meshgrid(
-        *[torch.arange(count, device=device, dtype=torch.float32) for count in (num_frames, rows, columns)],
-        indexing="ij",
-    )
-    parts = []
-    for positions, count in zip(grid, (num_time, num_rows, num_angles - num_time - num_rows), strict=True):
+def _modulate(hidden_states: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    return torch.addcmul(shift, F.layer_norm(hidden_states, hidden_states.shape[-1:]), 1 + scale)
+
+
+def sinusoidal_positions(num_frames: int, rows: int, columns: int, device: torch.device) -> Tensor:
+    """`(f * rows * columns, 3 * 64)` float32: sinusoids of the place in time, the row and the column."""
+    places = [torch.arange(count, device=device) for count in (num_frames, rows, columns)]
+    axes = [sinusoidal_embedding(place, _AXIS_CHANNELS, _LONGEST_PERIOD) for place in places]
+    grid = torch.meshgrid(*places, indexing="ij")
+    return torch.cat([axis[index.flatten()] for axis, index in zip(axes, grid, strict=True)], dim=1)
+
+
+def rotary_factors(num_frames: int, rows: int, columns: int, head_dim: int, device: torch.device) -> Tensor:
+    """`(f * rows * columns, head_dim / 2)` complex64 of modulus 1: a quarter for time, the rest for space."""
+    num_pairs = head_dim // 2
+    num_time = num_pairs // 4
+    num_rows = (num_pairs - num_time) // 2
+    places = [
+        torch.arange(count, device=device, dtype=torch.float32) for count in (num_frames, rows, columns)
+    ]
+    grid = torch.meshgrid(*places, indexing="ij")
+    angles = []
+    for positions, count in zip(grid, (num_time, num_rows, num_pairs - num_time - num_rows), strict=True):
         frequencies = _ROTARY_BASE ** -(torch.arange(count, device=device, dtype=torch.float32) / count)
-        parts.append(positions.flatten()[:, None] * frequencies)
-    angles = torch.cat(parts, dim=1)
-    return angles.cos(), angles.sin()
+        angles.append(positions.flatten()[:, None] * frequencies)
+    phases = torch.cat(angles, dim=1)
+    return torch.polar(torch.ones_like(phases), phases)
 
 
-def rotate(states: Tensor, rotary: tuple[Tensor, Tensor]) -> Tensor:
-    """Turn the channel pairs of states `(B, heads, N, d)` by the rotary angles."""
-    cos, sin = (part.to(states.dtype) for part in rotary)
-    first, second = states.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
+def rotate(states: Tensor, rotations: Tensor) -> Tensor:
+    """Turn neighbouring channel pairs of states `(B, heads, N, d)` by the rotary factors."""
+    pairs = torch.view_as_complex(states.float().unflatten(-1, (-1, 2)).contiguous())
+    return torch.view_as_real(pairs * rotations).flatten(-2).to(states.dtype)

@@ -8,6 +8,7 @@ from torch import Tensor
 def classifier_free(noise_pred_uncond: Tensor, noise_pred_text: Tensor, guidance_scale: float) -> Tensor:
     """Go `guidance_scale` times the way from the unconditional to the conditional prediction.
 
-    Ho and Salimans 2022, arXiv:2207.12598, eq. 6, with the scale w + 1 of that paper. All tensors have one shape.
+    Ho and Salimans 2022, arXiv:2207.12598, eq. 6, with the scale w + 1 of that paper. All tensors have one
+    shape.
     """
     return noise_pred_uncond + guidance_scale * (noise_pred_text - noise_pred_uncond)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 FLOW_SHIFT = 3.0
-"""Time shift of flow schedulers (Esser et al. 2024, arXiv:2403.03206, eq. 23): more of the steps at high noise."""
+"""Time shift of flow schedulers (Esser et al. 2024, arXiv:2403.03206, eq. 23): more steps at high noise."""
 
 _SOLVER_ON_FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": FLOW_SHIFT}
 
@@ -31,7 +32,7 @@ SCHEDULERS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "unipc": ("UniPCMultistepScheduler", {}),
     },
 }
-"""For each kind of prediction: name, class in diffusers, settings beside those of the model's own scheduler."""
+"""For each prediction: name, class in diffusers, settings beside those of the model's own scheduler."""
 
 _TRAINED_SETTINGS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
 
@@ -54,39 +55,55 @@ def make_scheduler(name: str, prediction_type: str, trained: SchedulerMixin) -> 
     Raises:
         ValueError: If the name is unknown for this prediction; the message lists the known ones.
     """
-    choices = SCHEDULERS.get(prediction_type, {})
+    if prediction_type not in SCHEDULERS:
+        raise ValueError(
+            f"no `scheduler` can be chosen by name for a model with {prediction_type!r}: "
+            f"it is so for {', '.join(SCHEDULERS)}"
+        )
+    choices = SCHEDULERS[prediction_type]
     if name not in choices:
         raise ValueError(
-            f"`scheduler` {name!r} is unknown for a model with {prediction_type!r}: known are {', '.join(choices)}"
+            f"`scheduler` {name!r} is unknown for a model with {prediction_type!r}: "
+            f"known are {', '.join(choices)}"
         )
     import diffusers
 
     class_name, settings = choices[name]
     if prediction_type == "flow_prediction":
         return getattr(diffusers, class_name)(**settings)
-    kept = {key: trained.config[key] for key in _TRAINED_SETTINGS if key in trained.config}
+    config = trained.config  # type: ignore[attr-defined]
+    kept = {key: config[key] for key in _TRAINED_SETTINGS if key in config}
     return getattr(diffusers, class_name)(**kept, **settings)
 
 
 def prediction_type_of(scheduler: SchedulerMixin) -> str:
-    """What the denoiser beside a scheduler must predict: `flow_prediction`, `epsilon`, `v_prediction` or `sample`."""
+    """What the denoiser must predict: `flow_prediction`, `epsilon`, `v_prediction` or `sample`."""
     if type(scheduler).__name__.startswith("FlowMatch"):
         return "flow_prediction"
-    return scheduler.config["prediction_type"]
+    return scheduler.config["prediction_type"]  # type: ignore[attr-defined]
+
+
+def check_prediction_type(scheduler: SchedulerMixin, prediction_type: str) -> None:
+    """Raise ValueError if a scheduler is made for another prediction than the denoiser's."""
+    expected = prediction_type_of(scheduler)
+    if expected != prediction_type:
+        raise ValueError(
+            f"{type(scheduler).__name__} is set for {expected!r}, but the model predicts {prediction_type!r}"
+        )
 
 
 def scale_model_input(scheduler: SchedulerMixin, latents: Tensor, timestep: Tensor) -> Tensor:
-    """Scale noisy latents as the denoiser expects them; the flow schedulers of diffusers have no such method."""
+    """Scale noisy latents as the denoiser expects them; diffusers' flow schedulers have no such method."""
     scale = getattr(scheduler, "scale_model_input", None)
     return latents if scale is None else scale(latents, timestep)
 
 
 def initial_noise_sigma(scheduler: SchedulerMixin) -> float:
-    """Standard deviation of the noise that denoising starts from; 1 for flow schedulers, which do not state it."""
+    """Standard deviation of the initial noise; flow schedulers do not state theirs, which is 1."""
     return float(getattr(scheduler, "init_noise_sigma", 1.0))
 
 
-def step_arguments(scheduler: SchedulerMixin, generators: list[Any] | None) -> dict[str, Any]:
-    """What `scheduler.step` takes beyond its three tensors: the generators, where the sampler is stochastic."""
+def step_arguments(scheduler: SchedulerMixin, generators: list[torch.Generator]) -> dict[str, Any]:
+    """What `scheduler.step` takes beyond its three tensors: generators, where the sampler is stochastic."""
     accepted = inspect.signature(scheduler.step).parameters  # type: ignore[attr-defined]
-    return {"generator": generators} if generators is not None and "generator" in accepted else {}
+    return {"generator": generators} if "generator" in accepted else {}

@@ -64,7 +64,7 @@ class TextEncoder(ModelMixin, ConfigMixin):
         max_length: int = 32,
     ) -> None:
         super().__init__()
-        if hidden_size % num_attention_heads:
+        if num_attention_heads < 1 or hidden_size % num_attention_heads:
             raise ValueError(
                 "`hidden_size` must be a multiple of `num_attention_heads`, "
                 f"got {hidden_size} and {num_attention_heads}"
@@ -104,8 +104,9 @@ class TextEncoder(ModelMixin, ConfigMixin):
             ValueError: `prompts` is a string, not a sequence of strings.
         """
         tokens = self.tokenizer.tokenize(prompts)
-        prompt_embeds = self(tokens.input_ids.to(self.device), tokens.attention_mask.to(self.device))
-        return EncodedText(prompt_embeds, tokens.attention_mask.to(prompt_embeds.device))
+        device = self.token_embedding.weight.device
+        prompt_embeds = self(tokens.input_ids.to(device), tokens.attention_mask.to(device))
+        return EncodedText(prompt_embeds, tokens.attention_mask.to(device))
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""Words for scenes of the world `shapes`: templates with synonyms for training, one plain form for evaluation."""
+"""Words for scenes of the world `shapes`: templates and synonyms to train on, a plain form to evaluate."""
 
 from __future__ import annotations
 
@@ -44,13 +44,21 @@ _DIRECTION_WORDS: dict[str, tuple[str, ...]] = {
     "right": ("right", "to the right", "rightwards", "from left to right"),
     "up": ("up", "upwards", "upward", "to the top"),
     "down": ("down", "downwards", "downward", "to the bottom"),
-    "up-left": ("up-left", "up and left", "diagonally up and to the left", "to the upper left", "to the top left"),
-    "up-right": ("up-right", "up and right", "diagonally up and to the right", "to the upper right", "to the top right"),
+    "up-left": (
+        "up-left", "up and left", "diagonally up and to the left",
+        "to the upper left", "to the top left",
+    ),
+    "up-right": (
+        "up-right", "up and right", "diagonally up and to the right",
+        "to the upper right", "to the top right",
+    ),
     "down-left": (
-        "down-left", "down and left", "diagonally down and to the left", "to the lower left", "to the bottom left",
+        "down-left", "down and left", "diagonally down and to the left",
+        "to the lower left", "to the bottom left",
     ),
     "down-right": (
-        "down-right", "down and right", "diagonally down and to the right", "to the lower right", "to the bottom right",
+        "down-right", "down and right", "diagonally down and to the right",
+        "to the lower right", "to the bottom right",
     ),
 }  # fmt: skip
 _TRAVEL_VERBS = (
@@ -113,7 +121,8 @@ def plain_caption(objects: tuple[ShapeObject, ...], background: Background | Non
 
 
 def caption(scene: Scene, rng: Random) -> str:
-    """A caption as a person might write it: synonyms, several sentence forms, size or background left out at times.
+    """A caption as a person might write it: synonyms, several sentence forms, size or background left out at
+    times.
 
     Colour, shape and motion of every object are always said, so that a held-out combination can be kept out.
     """

@@ -26,6 +26,8 @@ class ShapesClips:
         size: Side of the frames in pixels.
         seed: Of the stream.
         two_object_rate: Share of scenes with two objects; None leaves it to the world.
+        first_world: A smaller world to begin with, a key of `WORLDS`; None begins with `world`.
+        first_clips: How many clips at the start of the stream are of that world.
     """
 
     world: str = "shapes"
@@ -33,9 +35,18 @@ class ShapesClips:
     size: int = 64
     seed: int = 0
     two_object_rate: float | None = None
+    first_world: str | None = None
+    first_clips: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a world that does not exist."""
+        if self.world not in WORLDS:
+            raise ValueError(f"`world` must be one of {', '.join(WORLDS)}, got {self.world!r}")
 
     def scene(self, sample_id: int) -> Scene:
         """The scene at a position of the stream."""
+        if self.first_world is not None and sample_id < self.first_clips:
+            return WORLDS[self.first_world].sample(self.seed, sample_id, self.num_frames)
         world = WORLDS[self.world]
         if self.two_object_rate is not None:
             world = replace(world, two_object_rate=self.two_object_rate)

@@ -235,10 +235,10 @@ def _change(values: np.ndarray) -> tuple[float, bool]:
 
     When and how fast it goes does not matter.
     """
-    if len(values) >= 8:
-        values = np.convolve(values, np.ones(3) / 3, mode="valid")  # less flicker
     few = max(1, len(values) // 8)
     change = float(values[-few:].mean() - values[:few].mean())
+    if len(values) >= 8:
+        values = np.convolve(values, np.ones(3) / 3, mode="valid")  # flicker is no retreat
     ahead = values if change > 0 else -values
     retreat = float((np.maximum.accumulate(ahead) - ahead).max())
     return change, retreat < LARGEST_RETREAT * abs(change)

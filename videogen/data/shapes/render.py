@@ -1,7 +1,8 @@
 """Draws scenes of the world `shapes` as anti-aliased clips, many at once, on any device.
 
-Each shape is a signed distance (negative inside); the coverage of a pixel is the distance to the outline, clamped to
-one pixel. The distances follow the formulas collected by Inigo Quilez ("2D distance functions"), written for batches.
+Each shape is a signed distance (negative inside); the coverage of a pixel is the distance to the outline,
+clamped to one pixel. The distances follow the formulas collected by Inigo Quilez ("2D distance functions"),
+written for batches.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""The captioned world `shapes`: what can be seen in it, how one scene is drawn at random, and what is held out.
+"""The captioned world `shapes`: what can be seen in it, how a scene is drawn at random, what is held out.
 
-A scene is plain data: what each object is (`ShapeObject`), where it is at every frame (`tracks`) and what lies behind
-it. `render` turns scenes into pixels, `captions` into words, `parser` reads the attributes back out of a clip.
+A scene is plain data: what each object is (`ShapeObject`), where it is at every frame (`tracks`) and what
+lies behind it. `render` turns scenes into pixels, `captions` into words, `parser` reads the attributes back
+out of a clip.
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ REACH_ROTATED = 1.16
 
 ROUND_SHAPES = frozenset({"circle", "ring"})
 """Shapes whose rotation cannot be seen; they never rotate."""
+
+MAX_PAIR_SIZE = 28 / 64
+"""Largest sum of the radii of two objects that can pass each other."""
 
 SMALLEST_SCALE = 0.4
 """Radius at the small end of `grow` and `shrink`, relative to the size that the caption names."""
@@ -123,8 +127,19 @@ class World:
     two_object_rate: float = 0.25
     gradient_rate: float = 0.3
 
+    def __post_init__(self) -> None:
+        """Refuse pairs where no two objects can share a frame."""
+        if self.two_object_rate > 0 and not self.has_pairs:
+            raise ValueError("`two_object_rate` must be 0: no two objects of this world fit into a frame")
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether there are two objects that can share a frame; see `pair_fits`."""
+        smallest = min(self.sizes, key=SIZES.__getitem__)
+        return len(self.colours) > 1 and 2 * SIZES[smallest] <= MAX_PAIR_SIZE
+
     def objects(self, *, held_out: bool) -> list[ShapeObject]:
-        """All objects of this world whose (colour, shape, motion) is held out of training, or all that are not."""
+        """All objects whose (colour, shape, motion) is held out of training, or all those that are not."""
         every = (
             ShapeObject(colour, shape, size, motion)
             for colour in self.colours
@@ -156,7 +171,13 @@ class World:
     def sample_prompt_objects(
         self, rng: Random, num_objects: int, *, held_out: bool
     ) -> tuple[ShapeObject, ...]:
-        """Draw what an evaluation prompt asks for; with `held_out`, at least the first object is held out."""
+        """Draw what an evaluation prompt asks for; with `held_out`, at least the first object is held out.
+
+        Raises:
+            ValueError: If two objects are asked for and no two of this world fit into a frame.
+        """
+        if num_objects > 1 and not self.has_pairs:
+            raise ValueError(f"`num_objects` must be 1 in this world, got {num_objects}")
         while True:
             objects = [rng.choice(self.objects(held_out=held_out))]
             while len(objects) < num_objects:
@@ -208,7 +229,7 @@ WORLDS: dict[str, World] = {"shapes": SHAPES_WORLD, "shapes-mini": SHAPES_MINI}
 
 def pair_fits(first: ShapeObject, second: ShapeObject) -> bool:
     """Whether two objects can share a frame: told apart by colour, and small enough to pass each other."""
-    return first.colour != second.colour and SIZES[first.size] + SIZES[second.size] <= 28 / 64
+    return first.colour != second.colour and SIZES[first.size] + SIZES[second.size] <= MAX_PAIR_SIZE
 
 
 def place(objects: tuple[ShapeObject, ...], background: Background, rng: Random, num_frames: int) -> Scene:
@@ -224,7 +245,7 @@ def place(objects: tuple[ShapeObject, ...], background: Background, rng: Random,
 
 
 def clearance(scene: Scene) -> float:
-    """Smallest gap between two objects over the clip, as a fraction of the frame; negative where they may touch."""
+    """Smallest gap between two objects over the clip, in fractions of the frame; negative if they touch."""
     first, second = scene.tracks
     reach = [
         REACH_ROTATED if item.motion == "rotate" else max(1.0, REACH[item.shape]) for item in scene.objects

@@ -1,0 +1,76 @@
+"""The training stream of `shapes`: random access, whatever the batch, and crops that are parts of clips."""
+
+import numpy as np
+import pytest
+import torch
+
+from videogen.data.batch import ClipSource
+from videogen.data.shapes.dataset import FPS, ShapesClips, ShapesCrops
+from videogen.data.shapes.world import X, Y
+
+
+def test_clips() -> None:
+    source: ClipSource = ShapesClips(num_frames=8, size=32)
+    batch = source.batch([3, 5, 900_000])
+    assert batch.pixels.shape == (3, 3, 8, 32, 32)
+    assert batch.sample_ids == (3, 5, 900_000)
+    assert len(batch.captions) == 3 and all(batch.captions)
+    assert batch.fps == FPS
+
+
+@pytest.mark.parametrize("source", [ShapesClips(num_frames=4, size=32), ShapesCrops(size=16)])
+def test_a_clip_is_the_same_in_any_batch(source: ClipSource) -> None:
+    together = source.batch(range(6))
+    for row, sample_id in enumerate((0, 1, 2, 3, 4, 5)):
+        alone = source.batch([sample_id])
+        torch.testing.assert_close(alone.pixels[0], together.pixels[row], rtol=0, atol=1e-5)
+        assert alone.captions[0] == together.captions[row]
+    assert torch.equal(source.batch(range(6)).pixels, together.pixels)
+
+
+def test_seeds_give_different_streams() -> None:
+    first, second = (ShapesClips(num_frames=2, size=32, seed=seed).batch(range(4)) for seed in (0, 1))
+    assert first.captions != second.captions
+
+
+def test_two_object_rate_overrides_the_world() -> None:
+    for rate, counts in ((0.0, {1}), (1.0, {2})):
+        source = ShapesClips(two_object_rate=rate, num_frames=2)
+        assert {len(source.scene(index).objects) for index in range(30)} == counts
+
+
+def test_a_world_that_does_not_exist() -> None:
+    with pytest.raises(ValueError, match=r"`world` must be one of shapes, shapes-mini, got 'shape'"):
+        ShapesClips(world="shape")
+
+
+def test_crops_are_parts_of_their_clips() -> None:
+    crops = ShapesCrops(ShapesClips(num_frames=6, size=32), num_frames=4, size=16)
+    batch = crops.batch(range(8))
+    assert batch.pixels.shape == (8, 3, 4, 16, 16)
+    clips = crops.clips.batch(range(8)).pixels
+    for crop, clip in zip(batch.pixels, clips, strict=True):
+        # (3, 6, 32, 32) to all crops: (first frames, tops, lefts, 3, 4, 16, 16)
+        windows = clip.unfold(1, 4, 1).unfold(2, 16, 1).unfold(3, 16, 1)  # (3, 3, 17, 17, 4, 16, 16)
+        differences = (windows - crop[:, None, None, None]).abs().amax((0, 4, 5, 6))
+        assert differences.min() < 1e-5
+
+
+def test_crops_look_at_objects() -> None:
+    clips = ShapesClips()
+    busy, anywhere = (
+        ShapesCrops(clips, object_rate=rate).batch(range(100)).pixels.std((2, 3, 4)).mean()
+        for rate in (1.0, 0.0)
+    )
+    assert busy > 1.1 * anywhere
+
+
+def test_scene_agrees_with_pixels() -> None:
+    clips = ShapesClips(world="shapes-mini")
+    background = clips.batch([0]).pixels[0]
+    track = clips.scene(0).tracks[0]
+    for frame in (0, 15):
+        differs = (background[:, frame] - background[:, frame, :1, :1]).abs().sum(0) > 0.1
+        rows, columns = np.nonzero(differs.numpy())
+        assert np.mean([columns.min(), columns.max()]) == pytest.approx(track[frame, X] * 64 - 0.5, abs=1.0)
+        assert rows.min() <= track[frame, Y] * 64 <= rows.max()

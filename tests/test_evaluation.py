@@ -1,0 +1,154 @@
+"""The evaluation of a whole model: what it makes, what it counts, what it writes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from typer import Typer
+from typer.testing import CliRunner
+
+from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.codec.pixels import frames_to_pixels
+from videogen.commands.evaluate import evaluate_command
+from videogen.data.shapes.captions import vocabulary
+from videogen.data.shapes.world import SHAPES_MINI
+from videogen.evaluation import EvaluationReport, codec_psnr, evaluate, generate_clips, markdown_table
+from videogen.metrics.prompt_accuracy import evaluation_prompts
+from videogen.models.uvit import UViT3D
+from videogen.pipelines.text_to_video import TextToVideoPipeline
+from videogen.sampling.schedulers import flow_scheduler
+from videogen.text.encoder import TextEncoder
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> TextToVideoPipeline:
+    """A pipeline with random weights."""
+    torch.manual_seed(0)
+    built = TextToVideoPipeline(
+        VideoAutoencoder(
+            encoder_dims=(8, 16), decoder_dims=(8, 16), encoder_depths=(1, 1), decoder_depths=(1, 1)
+        ).eval(),
+        TextEncoder(vocabulary(), hidden_size=16, num_layers=1).eval(),
+        UViT3D(
+            conv_dim=16,
+            num_conv_blocks=1,
+            hidden_size=16,
+            num_layers=1,
+            num_attention_heads=2,
+            cross_attention_dim=16,
+        ).eval(),
+        flow_scheduler(),
+    )
+    built.set_progress_bar_config(disable=True)
+    return built
+
+
+@pytest.fixture(scope="module")
+def report(pipeline: TextToVideoPipeline) -> EvaluationReport:
+    return evaluate(
+        pipeline,
+        num_inference_steps=[1, 2],
+        guidance_scales=[1.0, 3.0],
+        num_prompts=3,
+        num_codec_clips=3,
+        model="random",
+    )
+
+
+def test_every_setting_and_kind_of_prompts_is_measured(report: EvaluationReport) -> None:
+    measured = [(item.num_inference_steps, item.guidance_scale) for item in report.settings]
+    assert measured == [(1, 1.0), (1, 3.0), (2, 1.0), (2, 3.0)]
+    for setting in report.settings:
+        assert list(setting.accuracy) == ["seen", "held out", "two objects"]
+        assert {accuracy.all_right.total for accuracy in setting.accuracy.values()} == {3}
+        assert setting.seconds_per_clip > 0
+    assert report.codec_psnr.num_values == 3
+
+
+def test_report_as_a_page_and_as_data(report: EvaluationReport) -> None:
+    page = report.to_markdown()
+    header, rows = report.accuracy_table()
+    assert len(rows) == 12
+    assert page.startswith("# Evaluation of random\n")
+    assert markdown_table(header, rows) in page
+    assert "| motion " in page and "| shape " in page
+    brief = report.accuracy_table(brief=True)[1]
+    assert [row[4].split()[0] for row in rows] == [row[4] for row in brief]
+    assert [row[-1] for row in rows] == [row[-1] for row in brief]
+    data = json.loads(report.to_json())
+    assert data["settings"][3]["accuracy"]["held out"]["all_right"]["total"] == 3
+
+
+def test_a_world_without_pairs_is_asked_for_none(pipeline: TextToVideoPipeline) -> None:
+    mini = evaluate(
+        pipeline,
+        "shapes-mini",
+        num_inference_steps=[1],
+        guidance_scales=[1.0],
+        num_prompts=1,
+        num_codec_clips=1,
+    )
+    assert list(mini.settings[0].accuracy) == ["seen", "held out"]
+
+
+def test_clip_k_is_the_clip_of_seed_plus_k(pipeline: TextToVideoPipeline) -> None:
+    prompts = evaluation_prompts(SHAPES_MINI, 10, held_out=False)  # more than one batch
+    made: list[int] = []
+    clips: list[Tensor] = list(generate_clips(pipeline, prompts, 2, 3.0, 40, made.append))
+    assert sum(made) == len(clips) == 10
+    alone = pipeline(
+        prompts[9].caption,
+        num_inference_steps=2,
+        guidance_scale=3.0,
+        seed=49,
+        output_type="pt",
+        return_dict=False,
+    )[0]
+    torch.testing.assert_close(clips[9], frames_to_pixels(alone)[0], rtol=0, atol=1e-5)
+
+
+def test_codec_psnr_is_the_same_whatever_the_number_of_clips(pipeline: TextToVideoPipeline) -> None:
+    torch.testing.assert_close(
+        codec_psnr(pipeline.vae, 9)[:2], codec_psnr(pipeline.vae, 2), rtol=0, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"world": "flat"}, "`world` must be one of shapes, shapes-mini"),
+        ({"num_inference_steps": []}, "`num_inference_steps`"),
+        ({"num_inference_steps": [4, 0]}, "`num_inference_steps`"),
+        ({"guidance_scales": [3.0, float("nan")]}, "`guidance_scales`"),
+        ({"num_prompts": 0}, "`num_prompts`"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    pipeline: TextToVideoPipeline, change: dict[str, object], message: str
+) -> None:
+    arguments: dict[str, object] = {"num_inference_steps": [1], "guidance_scales": [1.0], **change}
+    with pytest.raises(ValueError, match=message):
+        evaluate(pipeline, **arguments)  # type: ignore[arg-type]
+
+
+def test_command_writes_the_report(pipeline: TextToVideoPipeline, tmp_path: Path) -> None:
+    pipeline.save_pretrained(tmp_path / "model")
+    app = Typer()
+    app.command()(evaluate_command)
+    sizes = ["--world", "shapes-mini", "--num-prompts", "1", "--num-codec-clips", "2"]
+    settings = ["--steps", "1", "--steps", "2", "--guidance", "1"]
+    paths = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "page.md")]
+    result = CliRunner().invoke(app, [*sizes, *settings, *paths])
+    assert result.exit_code == 0, result.output
+    assert "Codec: PSNR" in result.output
+    assert "held out" in (tmp_path / "page.md").read_text()
+    assert len(json.loads((tmp_path / "page.json").read_text())["settings"]) == 2
+
+
+def test_command_checks_where_to_write_first(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"must end in \.md"):
+        evaluate_command(out=tmp_path / "page.html")
+    with pytest.raises(ValueError, match="there is no folder"):
+        evaluate_command(out=tmp_path / "absent" / "page.md")

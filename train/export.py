@@ -1,0 +1,70 @@
+"""`python -m videogen.train.export RESULT --out FOLDER`: make a released model of what a run left behind."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from diffusers.models.modeling_utils import ModelMixin
+
+from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.pipelines.loading import load
+
+_KEPT_IN_FLOAT32 = ("latents_mean", "latents_std")
+
+
+def export(result: Path, out: Path, codec: Path | None = None) -> None:
+    """Write a pipeline with weights in bfloat16, half the size; files that are there already are replaced.
+
+    Args:
+        result: The `result` folder of a text-to-video run.
+        out: Where to write; other files in it, such as a model card, are left alone.
+        codec: The `result` folder of a codec run, in place of the codec the model was trained on; its encoder
+            must be the same.
+
+    Raises:
+        ValueError: If a folder cannot be loaded, or the encoders differ.
+    """
+    pipeline = load(result)
+    if codec is not None:
+        finished = VideoAutoencoder.from_pretrained(codec)
+        for name, tensor in pipeline.vae.encoder.state_dict().items():
+            if not torch.equal(tensor, finished.encoder.state_dict()[name]):
+                raise ValueError(f"{codec} has another encoder than the model was trained on: {name} differs")
+        pipeline.register_modules(vae=finished)
+    for network in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
+        to_bfloat16(network)
+    for name in ("vae", "text_encoder", "unet", "scheduler"):
+        shutil.rmtree(out / name, ignore_errors=True)
+    pipeline.save_pretrained(out)
+    for path in out.rglob("*.safetensors"):
+        path.chmod(0o644)  # safetensors makes files that only their owner can read
+
+
+def to_bfloat16(network: ModelMixin) -> None:
+    """Round all parameters, in place; the statistics of the latents stay exact."""
+    for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
+        if name not in _KEPT_IN_FLOAT32:
+            tensor.data = tensor.data.to(torch.bfloat16)
+
+
+def main(
+    result: Annotated[Path, typer.Argument(help="The result folder of a text-to-video run.")],
+    out: Annotated[Path, typer.Option(help="Folder of the released model.")],
+    codec: Annotated[Path | None, typer.Option(help="The result folder of a decoder run.")] = None,
+) -> None:
+    """Make a released model of what a run left behind."""
+    try:
+        export(result, out, codec)
+    except (ValueError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+    size = sum(path.stat().st_size for path in out.rglob("*.safetensors")) / 2**20
+    print(f"{out}: {size:.1f} MiB of weights")
+
+
+if __name__ == "__main__":
+    typer.run(main)

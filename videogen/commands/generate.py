@@ -1,0 +1,255 @@
+"""`videogen generate`: load a model, make clips one by one, and write each with its recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+import warnings
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import diffusers
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from videogen import __version__
+from videogen.commands.plan import PlannedClip
+from videogen.io import WrittenClip, check_fps, frames_to_uint8, write_clip
+from videogen.pipelines.generation import GenerationDefaults, TextToVideo
+from videogen.pipelines.loading import find_folder, model_hash, read_components
+from videogen.sampling.schedulers import make_scheduler
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to make clips; None stands for the model's own.
+
+    Attributes:
+        model: A folder or an id on the hub; None is the embedded model.
+        device: `cpu`, `mps`, `cuda` or `cuda:1`, ...
+        dtype: A key of `DTYPES`.
+        scheduler: A name that `make_scheduler` knows.
+        negative_prompt: What to steer away from.
+        num_inference_steps: Denoising steps.
+        guidance_scale: Of classifier-free guidance.
+        num_frames: Frames per clip.
+        height: In pixels.
+        width: In pixels.
+        fps: Frames per second.
+    """
+
+    model: str | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+    scheduler: str | None = None
+    negative_prompt: str = ""
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    num_frames: int | None = None
+    height: int | None = None
+    width: int | None = None
+    fps: float | None = None
+
+
+class Stopwatch:
+    """Seconds spent in each phase, in the order in which the phases were first met."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Count what is done within to a phase; what fails is not counted."""
+        start = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - start
+
+
+class TextToVideoWithBar(TextToVideo):
+    """A generator whose steps advance one bar, with the time left, over all clips of a command.
+
+    Args:
+        num_clips: How many calls will be made.
+        parts: The arguments of `TextToVideo`.
+    """
+
+    def __init__(self, num_clips: int, **parts: Any) -> None:
+        super().__init__(**parts)
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
+        self.progress = Progress(
+            *columns,
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            redirect_stdout=False,  # it would go to the bar's console, and past a pipe
+            disable=not console.is_terminal,
+        )
+        self._num_clips = num_clips
+        self._task = self.progress.add_task("denoising", total=None)
+
+    def progress_bar(self, total: int) -> AbstractContextManager[Any]:
+        """The part of the bar that belongs to one clip."""
+        return self._bar(total)
+
+    @contextmanager
+    def _bar(self, total: int) -> Iterator[TextToVideoWithBar]:
+        self.progress.update(self._task, total=total * self._num_clips)
+        yield self
+
+    def update(self) -> None:
+        """Advance by a step; the pipeline calls it on what `progress_bar` gives."""
+        self.progress.advance(self._task)
+
+
+class ClipMaker:
+    """A loaded model with settings, which makes and writes clips.
+
+    Clips are made one at a time: memory does not grow with their number, those that are written stay when the
+    command is interrupted, and each is bit for bit what a command for it alone gives.
+
+    Args:
+        settings: How to make the clips.
+        num_clips: How many will be made, for the bar.
+        watch: Counts the seconds.
+
+    Raises:
+        ValueError: If a setting is unknown here, or the model cannot be loaded.
+    """
+
+    def __init__(self, settings: Settings, num_clips: int, watch: Stopwatch) -> None:
+        dtype = check_dtype(settings.dtype)
+        device = check_device(settings.device)
+        self.watch = watch
+        with watch.phase("load"):
+            folder = find_folder(settings.model)
+            parts = read_components(folder, dtype)
+            for name in ("vae", "text_encoder", "unet"):
+                # ModelMixin.to would import the hooks of diffusers, and with them torch's compiler.
+                torch.nn.Module.to(parts[name], device)
+            self.generator = TextToVideoWithBar(num_clips, **parts)
+            self.model_hash = model_hash(folder)
+        if settings.scheduler is not None:
+            self.generator.scheduler = make_scheduler(
+                settings.scheduler, self.generator.prediction_type, self.generator.scheduler
+            )
+        self.settings = settings
+        own = asdict(self.generator.defaults)
+        given = {name: getattr(settings, name) for name in own if getattr(settings, name) is not None}
+        self.numbers = GenerationDefaults(**{**own, **given})
+        if settings.negative_prompt and self.numbers.guidance_scale <= 1:
+            # The pipeline would say so of prompts, but here it is given embeddings.
+            warnings.warn("the negative prompt is ignored: it needs a guidance above 1", stacklevel=2)
+
+    def make(self, clip: PlannedClip) -> tuple[np.ndarray, dict[str, Any]]:
+        """The frames `(F, H, W, 3)` uint8 of a clip, and its recipe.
+
+        Raises:
+            ValueError: If a setting does not fit the model; before any computation.
+            FloatingPointError: If the latents become NaN or infinite, naming the step.
+        """
+        generator, numbers = self.generator, self.numbers
+        with torch.no_grad(), self.watch.phase("text"):
+            prompt_embeds, negative_prompt_embeds = generator.encode_prompt(
+                clip.prompt,
+                negative_prompt=self.settings.negative_prompt,
+                do_classifier_free_guidance=numbers.guidance_scale > 1,
+            )
+        with self.watch.phase("denoise"):
+            latents = generator(
+                prompt_embeds=prompt_embeds,
+                negative_prompt_embeds=negative_prompt_embeds,
+                num_frames=numbers.num_frames,
+                height=numbers.height,
+                width=numbers.width,
+                num_inference_steps=numbers.num_inference_steps,
+                guidance_scale=numbers.guidance_scale,
+                seed=clip.seed,
+                output_type="latent",
+                return_dict=False,
+            )[0]
+        with self.watch.phase("decode"):
+            frames = frames_to_uint8(generator.decode_latents(latents)[0].numpy())
+        return frames, self._recipe(clip, frames)
+
+    def write(self, clip: PlannedClip) -> WrittenClip:
+        """Make a clip and write it."""
+        frames, recipe = self.make(clip)
+        with self.watch.phase("write"):
+            return write_clip(frames, clip.path, fps=self.numbers.fps, recipe=recipe)
+
+    def _recipe(self, clip: PlannedClip, frames: np.ndarray) -> dict[str, Any]:
+        settings = self.settings
+        return {
+            "prompt": clip.prompt,
+            "negative_prompt": settings.negative_prompt,
+            "seed": clip.seed,
+            **asdict(self.numbers),
+            "scheduler": settings.scheduler,
+            "scheduler_class": type(self.generator.scheduler).__name__,
+            "dtype": settings.dtype,
+            "device": settings.device,
+            "model": settings.model or "embedded",
+            "model_hash": self.model_hash,
+            "frames_sha256": hashlib.sha256(frames.tobytes()).hexdigest(),
+            "versions": {
+                "videogen": __version__,
+                "torch": torch.__version__,
+                "diffusers": diffusers.__version__,
+            },
+        }
+
+
+def generate_clips(
+    clips: Sequence[PlannedClip], settings: Settings, watch: Stopwatch
+) -> Iterator[tuple[PlannedClip, WrittenClip]]:
+    """Make and write clips, and tell of each when its file is there.
+
+    Raises:
+        ValueError: If a setting is unknown or does not fit the model; before any computation.
+        FloatingPointError: If a clip comes out as NaN; its file is not written.
+        OSError: If a file cannot be written.
+    """
+    maker = ClipMaker(settings, len(clips), watch)
+    for clip in clips:
+        check_fps(maker.numbers.fps, clip.path)
+    for clip in clips:
+        with maker.generator.progress:  # not around the yield: what is printed there would run into the bar
+            written = maker.write(clip)
+        yield clip, written
+
+
+def check_dtype(name: str) -> torch.dtype:
+    """The dtype of a name, or a ValueError that lists the known ones."""
+    if name not in DTYPES:
+        raise ValueError(f"`dtype` {name!r} is unknown: known are {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def check_device(name: str) -> torch.device:
+    """The device of a name, or a ValueError that says which names are known and which devices are there."""
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name, re.ASCII):
+        raise ValueError(f"`device` {name!r} is unknown: known are cpu, cuda, cuda:N (N from 0), mps")
+    device = torch.device(name)
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError("`device` 'mps' is not available here: use cpu")
+    num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
+    if device.type == "cuda" and (device.index or 0) >= num_gpus:
+        raise ValueError(f"`device` {name!r} is not available: torch sees {num_gpus} CUDA devices, use cpu")
+    return device

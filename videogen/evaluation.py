@@ -1,0 +1,315 @@
+"""Measures a text-to-video model: what its clips show, how exact its codec is, how long a clip takes."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from statistics import median
+
+import torch
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from torch import Tensor
+
+from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.codec.pixels import frames_to_pixels
+from videogen.data.shapes.dataset import ShapesClips
+from videogen.data.shapes.world import MOTIONS, SHAPES, WORLDS
+from videogen.metrics.intervals import MeanInterval, Proportion, bootstrap_mean
+from videogen.metrics.prompt_accuracy import (
+    ATTRIBUTES,
+    AccuracyReport,
+    EvaluationPrompt,
+    evaluation_prompts,
+    measure_prompt_accuracy,
+)
+from videogen.metrics.reconstruction import psnr
+from videogen.pipelines.generation import TextToVideo
+
+PROMPT_KINDS: dict[str, tuple[bool, int]] = {
+    "seen": (False, 1),
+    "held out": (True, 1),
+    "two objects": (False, 2),
+}
+"""Kinds of prompts by name: whether they are held out of training, and how many objects they name."""
+BATCH_SIZE = 8
+UNSEEN_STREAM = 1
+"""Seed of the clips that the codec is measured on; training draws stream 0."""
+NUM_TIMINGS = 5
+
+
+@dataclass(frozen=True)
+class SettingResult:
+    """What was measured with one number of steps and one guidance scale.
+
+    Attributes:
+        num_inference_steps: Denoising steps.
+        guidance_scale: Of classifier-free guidance.
+        seconds_per_clip: From one prompt to frames, warm; median of five calls.
+        accuracy: For each kind of prompts (`PROMPT_KINDS`) what their clips show.
+    """
+
+    num_inference_steps: int
+    guidance_scale: float
+    seconds_per_clip: float
+    accuracy: dict[str, AccuracyReport]
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """All that was measured of a model.
+
+    Attributes:
+        model: Its name, as given.
+        world: What the prompts are about, a key of `WORLDS`.
+        num_prompts: Prompts of each kind.
+        seed: Of the prompts, and of the noise: clip k of a kind is made from `seed + k`.
+        device: Where the networks ran.
+        num_threads: Of the CPU.
+        codec_psnr: Of the codec on unseen clips, in dB, with the bootstrap interval of the mean.
+        settings: One for each combination of steps and guidance.
+    """
+
+    model: str
+    world: str
+    num_prompts: int
+    seed: int
+    device: str
+    num_threads: int
+    codec_psnr: MeanInterval
+    settings: tuple[SettingResult, ...]
+
+    def best(self) -> SettingResult:
+        """The setting with the most right clips of held-out prompts; of several the first."""
+        return max(self.settings, key=lambda setting: setting.accuracy["held out"].all_right.successes)
+
+    def accuracy_table(self, *, brief: bool = False) -> tuple[list[str], list[list[str]]]:
+        """Header and rows: one row for each setting and kind of prompts.
+
+        Args:
+            brief: Whether only the last column has its interval, as fits into a terminal.
+        """
+        header = [
+            "steps",
+            "guidance",
+            "s per clip",
+            "prompts",
+            *(name.replace("_", " ") for name in ATTRIBUTES),
+        ]
+        rows = []
+        for setting in self.settings:
+            numbers = [str(setting.num_inference_steps), f"{setting.guidance_scale:g}"]
+            for kind, accuracy in setting.accuracy.items():
+                shares = [getattr(accuracy, attribute) for attribute in ATTRIBUTES]
+                cells = [f"{share.share:.1%}" if brief else str(share) for share in shares[:-1]]
+                rows.append([*numbers, f"{setting.seconds_per_clip:.2f}", kind, *cells, str(shares[-1])])
+        return header, rows
+
+    def breakdown_table(self, attribute: str) -> tuple[list[str], list[list[str]]]:
+        """Header and rows of the best setting: right objects of all objects, for each shape or motion.
+
+        Args:
+            attribute: `shape` or `motion`.
+        """
+        accuracy = self.best().accuracy
+        parts: list[dict[str, Proportion]] = [getattr(item, f"by_{attribute}") for item in accuracy.values()]
+        rows = [
+            [name, *(f"{part[name].successes}/{part[name].total}" if name in part else "" for part in parts)]
+            for name in {"shape": SHAPES, "motion": MOTIONS}[attribute]
+            if any(name in part for part in parts)
+        ]
+        return [attribute, *accuracy], rows
+
+    def to_markdown(self) -> str:
+        """The whole report as a page of Markdown."""
+        best = self.best()
+        return "\n".join(
+            [
+                f"# Evaluation of {self.model}",
+                "",
+                f"World `{self.world}`, {self.num_prompts} prompts of each kind, seed {self.seed}, on "
+                f"{self.device} ({self.num_threads} CPU threads). In brackets 95 % intervals.",
+                "",
+                markdown_table(*self.accuracy_table()),
+                "",
+                "A clip is right in an attribute if all objects of its prompt are, and all right in all "
+                "four. `held out` names a (colour, shape, motion) that training never shows. Seconds are of "
+                "one prompt a call, with the model loaded.",
+                "",
+                f"Codec: PSNR {self.codec_psnr} dB, mean of {self.codec_psnr.num_values} unseen clips.",
+                "",
+                f"## Right objects: {best.num_inference_steps} steps, guidance {best.guidance_scale:g}",
+                "",
+                markdown_table(*self.breakdown_table("motion")),
+                "",
+                markdown_table(*self.breakdown_table("shape")),
+                "",
+            ]
+        )
+
+    def to_json(self) -> str:
+        """All numbers, also the breakdowns of every setting."""
+        return json.dumps(asdict(self), indent=2)
+
+
+def evaluate(
+    pipeline: TextToVideo,
+    world: str = "shapes",
+    *,
+    num_inference_steps: Sequence[int],
+    guidance_scales: Sequence[float],
+    num_prompts: int = 400,
+    num_codec_clips: int = 256,
+    seed: int = 0,
+    model: str = "the model",
+    show_progress: bool = False,
+) -> EvaluationReport:
+    """Judge the clips of every combination of steps and guidance, from the same prompts and noise.
+
+    Args:
+        pipeline: What to measure, on the device where it shall run.
+        world: A key of `WORLDS`. In a world without pairs there are no prompts of two objects.
+        num_inference_steps: Numbers of steps to try.
+        guidance_scales: Guidance scales to try.
+        num_prompts: Prompts of each kind.
+        num_codec_clips: Clips that the codec is measured on.
+        seed: Of prompts and noise.
+        model: Name of the model in the report.
+        show_progress: Whether to show a bar with the time left.
+
+    Raises:
+        ValueError: If an argument is out of range; before any computation.
+        FloatingPointError: If a clip is not finite.
+    """
+    _check_arguments(world, num_inference_steps, guidance_scales, num_prompts, num_codec_clips)
+    prompts = {
+        kind: evaluation_prompts(
+            WORLDS[world], num_prompts, held_out=held_out, num_objects=num_objects, seed=seed
+        )
+        for kind, (held_out, num_objects) in PROMPT_KINDS.items()
+        if num_objects == 1 or WORLDS[world].two_object_rate
+    }
+    combinations = list(product(num_inference_steps, guidance_scales))
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), disable=not show_progress) as progress:
+        task = progress.add_task("clips", total=len(combinations) * len(prompts) * num_prompts)
+        settings = []
+        for steps, scale in combinations:
+            seconds = seconds_per_clip(pipeline, prompts["seen"][0].caption, steps, scale)
+            accuracy = {}
+            for kind, wanted in prompts.items():
+                progress.update(task, description=f"{steps} steps, guidance {scale:g}, {kind}")
+                clips = generate_clips(
+                    pipeline, wanted, steps, scale, seed, lambda count: progress.advance(task, count)
+                )
+                accuracy[kind] = measure_prompt_accuracy(clips, wanted)
+            settings.append(SettingResult(steps, scale, seconds, accuracy))
+    defaults = pipeline.defaults
+    quality = codec_psnr(pipeline.vae, num_codec_clips, world, defaults.num_frames, defaults.height)
+    return EvaluationReport(
+        model=model,
+        world=world,
+        num_prompts=num_prompts,
+        seed=seed,
+        device=str(pipeline.execution_device),
+        num_threads=torch.get_num_threads(),
+        codec_psnr=bootstrap_mean(quality.tolist()),
+        settings=tuple(settings),
+    )
+
+
+def generate_clips(
+    pipeline: TextToVideo,
+    prompts: Sequence[EvaluationPrompt],
+    num_inference_steps: int,
+    guidance_scale: float,
+    seed: int,
+    on_batch: Callable[[int], object],
+) -> Iterator[Tensor]:
+    """Yield for each prompt its clip `(3, F, H, W)` in [-1, 1]; tell `on_batch` how many were just made."""
+    for first in range(0, len(prompts), BATCH_SIZE):
+        captions = [prompt.caption for prompt in prompts[first : first + BATCH_SIZE]]
+        frames = pipeline(
+            captions,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            seed=seed + first,
+            output_type="pt",
+            return_dict=False,
+        )[0]
+        yield from frames_to_pixels(frames)
+        on_batch(len(captions))
+
+
+def seconds_per_clip(
+    pipeline: TextToVideo, prompt: str, num_inference_steps: int, guidance_scale: float
+) -> float:
+    """Median time from prompt to frames, after one call to warm up."""
+    seconds = []
+    for _ in range(1 + NUM_TIMINGS):
+        start = time.perf_counter()
+        pipeline(
+            prompt,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            seed=0,
+            output_type="pt",
+        )
+        seconds.append(time.perf_counter() - start)
+    return median(seconds[1:])
+
+
+@torch.no_grad()
+def codec_psnr(
+    vae: VideoAutoencoder, num_clips: int = 256, world: str = "shapes", num_frames: int = 16, size: int = 64
+) -> Tensor:
+    """PSNR in dB, `(num_clips,)`, of what remains of unseen clips after encoding, decoding and clamping."""
+    source = ShapesClips(world, num_frames, size, seed=UNSEEN_STREAM)
+    values = []
+    for first in range(0, num_clips, BATCH_SIZE):
+        pixels = source.batch(range(first, min(first + BATCH_SIZE, num_clips))).pixels
+        decoded = vae.decode(vae.encode(pixels.to(vae.device, vae.dtype))).clamp(-1, 1)
+        values.append(psnr(decoded.cpu(), pixels))
+    return torch.cat(values)
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown, its columns aligned for the eye as well."""
+    widths = [max(len(cell) for cell in column) for column in zip(header, *rows, strict=True)]
+    rule = ["-" * width for width in widths]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in (header, rule, *rows)
+    )
+
+
+def _check_arguments(
+    world: str,
+    num_inference_steps: Sequence[int],
+    guidance_scales: Sequence[float],
+    num_prompts: int,
+    num_codec_clips: int,
+) -> None:
+    if world not in WORLDS:
+        raise ValueError(f"`world` must be one of {', '.join(WORLDS)}, got {world!r}")
+    for name, count in (("num_prompts", num_prompts), ("num_codec_clips", num_codec_clips)):
+        if count < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {count}")
+    if not num_inference_steps or min(num_inference_steps) < 1:
+        raise ValueError(
+            f"`num_inference_steps` must be numbers of at least 1, got {list(num_inference_steps)}"
+        )
+    if not guidance_scales or not all(0 <= scale < math.inf for scale in guidance_scales):
+        raise ValueError(
+            f"`guidance_scales` must be finite numbers of at least 0, got {list(guidance_scales)}"
+        )
