@@ -19,8 +19,9 @@ def check_prompts(
     negative_prompt: str | Sequence[str] | None,
     prompt_embeds: Tensor | None,
     negative_prompt_embeds: Tensor | None,
+    text_dim: int,
 ) -> int:
-    """The number of prompts.
+    """The number of prompts; embeddings must be `(P, L, text_dim)`.
 
     Raises:
         ValueError: If prompts and embeddings are both given or both missing, or do not fit each other.
@@ -30,6 +31,10 @@ def check_prompts(
         raise ValueError("give either `prompt` or `prompt_embeds`, not both and not neither")
     if negative_prompt is not None and negative_prompt_embeds is not None:
         raise ValueError("give either `negative_prompt` or `negative_prompt_embeds`, not both")
+    embeds = {"prompt_embeds": prompt_embeds, "negative_prompt_embeds": negative_prompt_embeds}
+    for name, value in embeds.items():
+        if value is not None and (value.ndim != 3 or value.shape[2] != text_dim):
+            raise ValueError(f"`{name}` must be (P, L, {text_dim}), got {tuple(value.shape)}")
     if not len(given):
         raise ValueError("`prompt` is an empty list: give at least one prompt")
     if prompts is not None and not all(isinstance(item, str) for item in prompts):
@@ -38,9 +43,9 @@ def check_prompts(
         "negative_prompt": None if isinstance(negative_prompt, str) else negative_prompt,
         "negative_prompt_embeds": negative_prompt_embeds,
     }
-    for name, value in negatives.items():
-        if value is not None and len(value) != len(given):
-            raise ValueError(f"`{name}` must be one for each of {len(given)} prompts, got {len(value)}")
+    for name, negative in negatives.items():
+        if negative is not None and len(negative) != len(given):
+            raise ValueError(f"`{name}` must be one for each of {len(given)} prompts, got {len(negative)}")
     return len(given)
 
 

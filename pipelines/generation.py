@@ -163,7 +163,8 @@ class TextToVideo:
         steps = defaults.num_inference_steps if num_inference_steps is None else num_inference_steps
         guidance_scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
         prompts = [prompt] if isinstance(prompt, str) else prompt
-        num_prompts = check_prompts(prompts, negative_prompt, prompt_embeds, negative_prompt_embeds)
+        text_dim = self.unet.config["cross_attention_dim"]
+        num_prompts = check_prompts(prompts, negative_prompt, prompt_embeds, negative_prompt_embeds, text_dim)
         trained_size = (defaults.num_frames, defaults.height, defaults.width)
         check_size((num_frames, height, width), self.vae.compression, trained_size)
         check_numbers(steps, num_videos_per_prompt, guidance_scale)

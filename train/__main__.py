@@ -32,9 +32,9 @@ def main(
         if recipe not in RECIPES:
             raise ValueError(f"unknown recipe {recipe!r}: known are {', '.join(RECIPES)}")
         config = RECIPES[recipe]()
-        overrides: dict[str, Any] = {
-            "num_steps": num_steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed,
-        }  # fmt: skip
+        if num_steps is not None:
+            config = config.with_num_steps(num_steps)
+        overrides: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
         given = {name: value for name, value in overrides.items() if value is not None}
         config = dataclasses.replace(config, **given)
         print(json.dumps(config.resolved(), indent=2), flush=True)

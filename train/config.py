@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -72,9 +71,24 @@ class TrainConfig:
         fall = (self.num_steps - step) / self.decay_steps if self.decay_steps else 1.0
         return self.learning_rate * min(1.0, rise, fall)
 
+    def with_num_steps(self, num_steps: int) -> TrainConfig:
+        """The same run, shorter or longer: warm-up and decay keep their share of it."""
+        share = num_steps / self.num_steps
+        return dataclasses.replace(
+            self,
+            num_steps=num_steps,
+            warmup_steps=int(self.warmup_steps * share),
+            decay_steps=int(self.decay_steps * share),
+        )
+
     def resolved(self) -> dict[str, Any]:
         """The configuration as plain data, as it is printed and saved beside the checkpoints."""
-        plain = dataclasses.asdict(self)
-        plain["objective"]["type"] = type(self.objective).__name__
-        plain["source"]["type"] = type(self.source).__name__
-        return json.loads(json.dumps(plain))
+        return _plain(self)
+
+
+def _plain(value: Any) -> Any:
+    """A dataclass, and those within, as dicts that name their type."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {"type": type(value).__name__, **fields}
+    return list(value) if isinstance(value, tuple) else value

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -125,6 +126,7 @@ class _Run:
                 self.objective.trained_parameters(phase),
                 config.learning_rate,
                 weight_decay=config.weight_decay,
+                adamw_scales=self.objective.adamw_scales,
             )
             for phase in self.objective.phases
         }
@@ -153,6 +155,8 @@ class _Run:
         for shadow, average in zip(self.ema.shadow_params, averages, strict=True):
             shadow.data.copy_(average)
         self.ema.optimization_step = checkpoint.step
+        if self.accelerator.is_main_process:
+            self._forget_log_after(checkpoint.step)
         return checkpoint.step
 
     def step(self, step: int) -> dict[str, Tensor]:
@@ -207,8 +211,12 @@ class _Run:
             self.config.resolved(),
             self.config.keep_checkpoints,
         )
+        partial, result = self.folder / ".result.partial", self.folder / "result"
+        shutil.rmtree(partial, ignore_errors=True)
         with self._averaged():
-            self.objective.save(self.folder / "result")
+            self.objective.save(partial)
+        shutil.rmtree(result, ignore_errors=True)
+        partial.rename(result)
 
     def preview(self, step: int) -> None:
         """Write preview clips made with the averaged weights."""
@@ -219,6 +227,13 @@ class _Run:
         with self._averaged():
             for number, (caption, frames) in enumerate(self.objective.preview()):
                 write_clip(frames, folder / f"{number}.webp", recipe={"prompt": caption, "step": step})
+
+    def _forget_log_after(self, step: int) -> None:
+        """Drop what a run that was killed logged after its last checkpoint: those steps are done again."""
+        path = self.folder / "log.jsonl"
+        if path.exists():
+            lines = path.read_text().splitlines(keepends=True)
+            path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
     def agree(self, stopping: bool) -> bool:
         """Whether any process wants to stop."""

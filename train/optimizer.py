@@ -6,7 +6,7 @@ flattened) and orthogonalises in bfloat16, which CPUs without matrix units do at
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -19,8 +19,9 @@ _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic of Keller Jordan, "Muon" (
 class MuonAdamW(torch.optim.Optimizer):
     """Muon (Jordan 2024) beside AdamW, scaled to its step size (Liu et al. 2025, arXiv:2502.16982, eq. 4).
 
-    A parameter is a matrix if it has two or more dimensions and both its first and the product of the others
-    are at least `min_matrix_dim`; embeddings are listed in `adamw_only`.
+    A parameter is a matrix, and Muon's, if it has two or more dimensions and both its first and the product
+    of the others are at least `min_matrix_dim`. Exceptions go to AdamW: embeddings, and whatever must move
+    slowly, since a step of Muon has the same size whether its gradient is signal or noise.
 
     Args:
         named_parameters: What to train.
@@ -28,7 +29,7 @@ class MuonAdamW(torch.optim.Optimizer):
         weight_decay: Decoupled decay of matrices; vectors are not decayed.
         momentum: Of Muon.
         betas: Of AdamW.
-        adamw_only: Substrings of parameter names that AdamW takes although they are matrices.
+        adamw_scales: For words in parameter names: they are AdamW's, at this multiple of `lr`.
         min_matrix_dim: See above.
     """
 
@@ -39,21 +40,26 @@ class MuonAdamW(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         momentum: float = 0.95,
         betas: tuple[float, float] = (0.9, 0.99),
-        adamw_only: tuple[str, ...] = ("embedding",),
+        adamw_scales: Mapping[str, float] | None = None,
         min_matrix_dim: int = 16,
     ) -> None:
-        matrices: list[nn.Parameter] = []
-        others: list[nn.Parameter] = []
+        scales = {"embedding": 1.0, **(adamw_scales or {})}
+        groups: dict[tuple[str, float], list[nn.Parameter]] = {}
         for name, parameter in named_parameters:
             flat = parameter.flatten(1) if parameter.ndim > 1 else parameter[None]
-            is_matrix = min(flat.shape) >= min_matrix_dim and not any(word in name for word in adamw_only)
-            (matrices if is_matrix else others).append(parameter)
-        groups = [
-            {"params": matrices, "rule": "muon", "weight_decay": weight_decay},
-            {"params": others, "rule": "adamw", "weight_decay": 0.0},
-        ]
+            found = [scale for word, scale in scales.items() if word in name]
+            rule = "muon" if min(flat.shape) >= min_matrix_dim and not found else "adamw"
+            groups.setdefault((rule, min(found, default=1.0)), []).append(parameter)
         super().__init__(
-            [group for group in groups if group["params"]],
+            [
+                {
+                    "params": parameters,
+                    "rule": rule,
+                    "scale": scale,
+                    "weight_decay": weight_decay if rule == "muon" else 0.0,
+                }
+                for (rule, scale), parameters in groups.items()
+            ],
             {"lr": lr, "momentum": momentum, "betas": betas, "step": 0},
         )
 
@@ -63,22 +69,24 @@ class MuonAdamW(torch.optim.Optimizer):
         for group in self.param_groups:
             group["step"] += 1
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
-            if group["rule"] == "muon":
-                for parameter in parameters:
-                    self._muon(parameter, group)
+            if parameters and group["rule"] == "muon":
+                self._muon(parameters, group)
             elif parameters:
                 self._adamw(parameters, group)
 
-    def _muon(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
-        state, grad = self.state[parameter], parameter.grad
-        assert grad is not None
-        if not state:
-            state["momentum_buffer"] = torch.zeros_like(parameter)
-        buffer = state["momentum_buffer"].lerp_(grad, 1 - group["momentum"])
-        update = orthogonalize(grad.lerp(buffer, group["momentum"]).flatten(1))
-        scale = 0.2 * max(update.shape) ** 0.5
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        parameter.add_(update.view_as(parameter), alpha=-group["lr"] * scale)
+    def _muon(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
+        updates = []
+        for parameter in parameters:
+            state, grad = self.state[parameter], parameter.grad
+            assert grad is not None
+            if not state:
+                state["momentum_buffer"] = torch.zeros_like(parameter)
+            buffer = state["momentum_buffer"].lerp_(grad, 1 - group["momentum"])
+            updates.append(grad.lerp(buffer, group["momentum"]).flatten(1))
+        for parameter, update in zip(parameters, orthogonalize_shared(updates), strict=True):
+            size = 0.2 * max(update.shape) ** 0.5
+            parameter.mul_(1 - group["lr"] * group["weight_decay"])
+            parameter.add_(update.view_as(parameter), alpha=-group["lr"] * size)
 
     def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:
@@ -97,7 +105,8 @@ class MuonAdamW(torch.optim.Optimizer):
         denominators = torch._foreach_sqrt(squares)
         torch._foreach_div_(denominators, (1 - beta2 ** group["step"]) ** 0.5)
         torch._foreach_add_(denominators, 1e-8)
-        torch._foreach_addcdiv_(parameters, means, denominators, -group["lr"] / (1 - beta1 ** group["step"]))
+        rate = group["scale"] * group["lr"] / (1 - beta1 ** group["step"])
+        torch._foreach_addcdiv_(parameters, means, denominators, -rate)
 
 
 def orthogonalize_shared(matrices: list[Tensor]) -> list[Tensor]:

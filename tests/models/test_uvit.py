@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from videogen.models.output import DenoiserOutput
-from videogen.models.uvit import UViT3D, rotary_factors, rotate, sinusoidal_positions
+from videogen.models.uvit import UViT3D, flow_preconditioning, rotary_factors, rotate, token_places
 
 TINY: dict[str, Any] = {
     "in_channels": 4,
@@ -64,8 +64,11 @@ def test_contract_of_the_output() -> None:
 
 
 @torch.no_grad()
-def test_a_new_network_predicts_zero() -> None:
-    assert not predict(UViT3D(**TINY), *make_inputs(2, 4, 2, 4, 4)).any()
+def test_a_new_network_predicts_what_the_preconditioning_alone_does() -> None:
+    sample, timesteps, prompts = make_inputs(2, 4, 2, 4, 4)
+    skip_scale, _ = flow_preconditioning(timesteps / 1000)
+    expected = skip_scale[:, None, None, None, None] * sample
+    torch.testing.assert_close(predict(UViT3D(**TINY), sample, timesteps, prompts), expected)
 
 
 @torch.no_grad()
@@ -146,7 +149,7 @@ def test_positions_are_known(axis: int) -> None:
 def test_rotated_products_depend_on_relative_positions_only() -> None:
     """Su et al. 2021, arXiv:2104.09864, eq. 11, along time, height and width at once."""
     frames, rows, columns, head_dim = 4, 5, 6, 32
-    factors = rotary_factors(frames, rows, columns, head_dim, torch.device("cpu"))
+    factors = rotary_factors(token_places(frames, rows, columns, torch.device("cpu")), head_dim)
     assert factors.shape == (frames * rows * columns, head_dim // 2)
     query, key = torch.randn(2, head_dim, generator=torch.Generator().manual_seed(0))
     count = frames * rows * columns
@@ -159,10 +162,21 @@ def test_rotated_products_depend_on_relative_positions_only() -> None:
         assert (other - products[0, 0, 0, 0, 0, 0]).abs() > 1e-2
 
 
-def test_places_are_told_apart_whatever_the_size_of_the_clip() -> None:
-    small, large = (sinusoidal_positions(*size, torch.device("cpu")) for size in ((2, 3, 4), (4, 6, 8)))
-    assert torch.pdist(large).min() > 0.1
-    assert torch.equal(small.reshape(2, 3, 4, -1), large.reshape(4, 6, 8, -1)[:2, :3, :4])
+def test_places_are_frame_row_and_column_in_the_order_of_the_tokens() -> None:
+    places = token_places(2, 3, 4, torch.device("cpu")).reshape(2, 3, 4, 3)
+    assert places[1, 2, 3].tolist() == [1, 2, 3]
+    assert places[0, 1, 0].tolist() == [0, 1, 0]
+
+
+def test_places_are_told_apart_and_mix_the_axes() -> None:
+    """Random Fourier features: no two tokens share them, and they are no sum of parts, one for each axis."""
+    model = make_model()
+    phases = token_places(4, 8, 8, torch.device("cpu")) @ model.position_frequencies
+    features = torch.cat([phases.cos(), phases.sin()], dim=-1)
+    assert torch.pdist(features).min() > 0.1
+    grid = features.reshape(4, 8, 8, -1)
+    mixed = grid[1, 1, 0] - grid[1, 0, 0] - grid[0, 1, 0] + grid[0, 0, 0]
+    assert mixed.abs().max() > 0.1
 
 
 def test_gradient_checkpointing_gives_the_same_gradients() -> None:
@@ -221,3 +235,15 @@ def test_wrong_shapes(shape: tuple[int, ...], prompt_shape: tuple[int, ...], mes
 def test_width_that_does_not_divide_into_heads() -> None:
     with pytest.raises(ValueError, match="got 32 and 5"):
         make_model(num_attention_heads=5)
+
+
+@pytest.mark.parametrize("time", [0.0, 0.3, 0.5, 0.9, 1.0])
+def test_preconditioning_leaves_a_target_of_unit_variance_that_the_input_says_nothing_of(time: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = torch.randn(2, 200_000, generator=generator)
+    noisy = (1 - time) * clean + time * noise
+    skip_scale, out_scale = flow_preconditioning(torch.tensor([time]))
+    target = ((noise - clean) - skip_scale * noisy) / out_scale
+    assert target.std() == pytest.approx(1, abs=0.01)
+    assert (noisy * out_scale).std() == pytest.approx(1, abs=0.01)
+    assert (target * noisy).mean() == pytest.approx(0, abs=0.01)

@@ -312,10 +312,23 @@ def test_latents_that_are_not_finite_stop_and_name_the_step(
     assert len(sizes) == bad_step + 1
 
 
+def test_blank_clips_stop(pipeline: TextToVideo) -> None:
+    def first_only(_: Any, __: int, ___: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+        tensors["latents"][1] = 0
+        return {"latents": tensors["latents"]}
+
+    with torch.no_grad():
+        for name, parameter in pipeline.vae.decoder.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+    with pytest.raises(FloatingPointError, match="clip 1 is blank"):
+        pipeline([PROMPT, OTHER], seed=0, callback_on_step_end=first_only)
+
+
 def test_frames_that_are_not_finite_stop(pipeline: TextToVideo) -> None:
     with torch.no_grad():
         next(pipeline.vae.decoder.parameters()).fill_(math.nan)
-    with pytest.raises(FloatingPointError, match="decoded frames are not finite"):
+    with pytest.raises(FloatingPointError, match="the frames of clip 0 are not finite"):
         pipeline(PROMPT, seed=0)
 
 
@@ -436,7 +449,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no generators": ({"generator": []}, "`generator` must be one or 1, .* got 0"),
     "callback inputs": (
         {"callback_on_step_end_tensor_inputs": ["latent"]},
-        "`callback_on_step_end_tensor_inputs` has unknown names: latent",
+        "`callback_on_step_end_tensor_inputs` has latent: known are latents, prompt_embeds",
     ),
 }
 

@@ -71,16 +71,20 @@ def test_the_default_takes_more_of_its_steps_at_high_noise() -> None:
     assert abs(scheduler.timesteps[3] / 1000 - shifted[3]) < 0.05
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [("flow_prediction", "ddim"), ("epsilon", "heun"), ("sample", "euler")]
-)
+@pytest.mark.parametrize(("kind", "name"), [("flow_prediction", "ddim"), ("epsilon", "heun")])
 def test_unknown_names_list_the_known(kind: str, name: str) -> None:
-    known = ", ".join(SCHEDULERS.get(kind, {}))
     with pytest.raises(
         ValueError, match=f"`scheduler` '{name}' is unknown for a model with '{kind}'"
     ) as error:
         make_scheduler(name, kind, flow_scheduler())
-    assert str(error.value).endswith(f"known are {known}")
+    assert str(error.value).endswith(f"known are {', '.join(SCHEDULERS[kind])}")
+
+
+def test_a_prediction_without_any_choice() -> None:
+    with pytest.raises(
+        ValueError, match=r"no `scheduler` can be chosen .* 'sample': .* flow_prediction, epsilon"
+    ):
+        make_scheduler("euler", "sample", flow_scheduler())
 
 
 def test_prediction_types() -> None:

@@ -61,7 +61,7 @@ def test_padding_has_no_influence() -> None:
 def test_summary_sees_every_word_and_its_place(encoder: TextEncoder) -> None:
     prompts = ["red circle green square", "green circle red square", "red circle", ""]
     summaries = encoder.encode(prompts).prompt_embeds[:, 0]
-    assert torch.pdist(summaries).min() > 1e-3
+    assert torch.pdist(summaries).min() > 1e-5  # small at first: the blocks start near zero
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -94,3 +94,12 @@ def test_overrides_that_cannot_be(run: Any, tmp_path: Path) -> None:
     assert result.exit_code == 1
     assert "error: `batch_size` must be at least 1, got 0" in result.stderr
     assert "Traceback" not in result.stderr and not list(tmp_path.iterdir())
+
+
+def test_a_shorter_run_keeps_the_shape_of_its_schedule() -> None:
+    config = RECIPES["shapes_codec"]()
+    short = config.with_num_steps(config.num_steps // 10)
+    assert short.num_steps == config.num_steps // 10
+    assert short.learning_rate_at(short.num_steps // 2) == pytest.approx(
+        config.learning_rate_at(config.num_steps // 2), rel=0.01
+    )

@@ -167,3 +167,16 @@ def test_the_loss_of_a_small_problem_falls() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 5
+
+
+def test_named_parts_are_adamws_at_their_share_of_the_rate() -> None:
+    weight = torch.randn(32, 32, generator=torch.Generator().manual_seed(0))
+    slow, reference = (torch.nn.Parameter(weight.clone()) for _ in range(2))
+    optimizer = MuonAdamW([("text_encoder.weight", slow)], lr=0.1, adamw_scales={"text_encoder": 0.25})
+    expected = torch.optim.AdamW([reference], lr=0.025, betas=(0.9, 0.99), weight_decay=0)
+    for _ in range(3):
+        for parameter in (slow, reference):
+            parameter.grad = parameter.detach().sin()
+        optimizer.step()
+        expected.step()
+    torch.testing.assert_close(slow, reference)

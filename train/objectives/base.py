@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor, nn
@@ -20,6 +22,8 @@ class Objective(nn.Module, ABC):
     """
 
     phases: tuple[str, ...] = ("train",)
+    adamw_scales: ClassVar[Mapping[str, float]] = {}
+    """Words in names of parameters that learn more slowly; see `MuonAdamW`."""
 
     @abstractmethod
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -91,8 +93,8 @@ class DiffusionObjectiveConfig(ObjectiveConfig):
     network: UViTConfig | UNet3DConfig = UViTConfig()
     text_dim: int = 256
     text_layers: int = 2
-    time_mean: float = 1.8
-    time_std: float = 1.4
+    time_mean: float = 2.0
+    time_std: float = 1.6
     caption_dropout: float = 0.1
     init_from: str | None = None
     seed: int = 0
@@ -116,6 +118,9 @@ class DiffusionObjective(Objective):
     Noisy latents are `(1 - t) x + t noise`, the target is the velocity `noise - x`, and t has a logit-normal
     distribution (Esser et al. 2024, arXiv:2403.03206, section 3.1). The network sees `1000 t`.
     """
+
+    # Words that do not help yet (of motion, while colours are learned) would be forgotten by a fast encoder.
+    adamw_scales: ClassVar[Mapping[str, float]] = {"text_encoder": 0.1}
 
     def __init__(
         self,

@@ -4,8 +4,17 @@ After U-ViT of "simple diffusion" (Hoogeboom et al. 2023, arXiv:2301.11093): mos
 at half the resolution, where joint attention over every frame is cheap; temporal convolutions stand beside
 the spatial ones. Its blocks follow DiT and PixArt (Peebles and Xie 2022, arXiv:2212.09748; Chen et al. 2023,
 arXiv:2310.00426): one shared modulation by time and prompt, a learned offset of it per block, and
-cross-attention to the words; rotary positions (Su et al. 2021, arXiv:2104.09864) along time, height and
-width, beside sinusoids that are added once, make frame counts and sizes free.
+cross-attention to the words; rotary positions (Su et al. 2021, arXiv:2104.09864) beside random Fourier
+features of the place (Tancik et al. 2020, arXiv:2006.10739) make frame counts and sizes free. The features
+mix time, height and width, so that a prompt has to act on one vector to say where a thing is when; with
+features of each axis by itself the network hardly ever finds motion.
+
+The prediction is a velocity, preconditioned as in EDM (Karras et al. 2022, arXiv:2206.00364, section 5), with
+the factors that its derivation gives for straight paths: noise need not be copied through the network, and at
+high noise the loss speaks of the clip alone.
+
+Residual branches start at zero through their last layer, not through their gates, which start at one: a gate
+of zero is learned far more slowly than a matrix.
 """
 
 from __future__ import annotations
@@ -23,8 +32,8 @@ from videogen.models.output import DenoiserOutput
 _PATCH = 2  # latent cells per token, each way
 _TIME_CHANNELS = 256
 _ROTARY_BASE = 100.0  # clips are tens of tokens a side
-_AXIS_CHANNELS = 64  # of the absolute position embedding, for each of time, height and width
-_LONGEST_PERIOD = 100.0  # in tokens, over 2 pi; clips are tens of tokens a side
+_POSITION_FREQUENCIES = 96
+_POSITION_BANDWIDTH = 0.8  # radians per token: periods of a few tokens and more
 
 
 class UViT3D(ModelMixin, ConfigMixin):
@@ -42,6 +51,8 @@ class UViT3D(ModelMixin, ConfigMixin):
     Raises:
         ValueError: If the width of a head is not a multiple of 8.
     """
+
+    position_frequencies: Tensor
 
     _supports_gradient_checkpointing = True
     _repeated_blocks = ["TransformerBlock"]  # noqa: RUF012 - as diffusers declares it
@@ -71,7 +82,9 @@ class UViT3D(ModelMixin, ConfigMixin):
         self.conv_in = nn.Conv2d(in_channels, conv_dim, 3, padding=1)
         self.down_blocks = nn.ModuleList(ConvBlock(conv_dim, hidden_size) for _ in range(num_conv_blocks))
         self.proj_in = nn.Linear(conv_dim * _PATCH**2, hidden_size)
-        self.position_embedding = nn.Linear(3 * _AXIS_CHANNELS, hidden_size)
+        self.position_embedding = nn.Linear(2 * _POSITION_FREQUENCIES, hidden_size)
+        frequencies = torch.randn(3, _POSITION_FREQUENCIES, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("position_frequencies", _POSITION_BANDWIDTH * frequencies)
         self.blocks = nn.ModuleList(
             TransformerBlock(hidden_size, num_attention_heads, cross_attention_dim) for _ in range(num_layers)
         )
@@ -90,11 +103,11 @@ class UViT3D(ModelMixin, ConfigMixin):
         encoder_attention_mask: Tensor | None = None,
         return_dict: bool = True,
     ) -> DenoiserOutput | tuple[Tensor]:
-        """Predict the velocity (or whatever the network was trained to) of noisy latents.
+        """Predict the velocity `noise - latents` of noisy latents `(1 - t) latents + t noise`.
 
         Args:
             sample: Noisy latents `(B, C, f, h, w)` of about unit variance; any f, h and w.
-            timestep: Scalar or `(B,)` in [0, 1000].
+            timestep: 1000 t, scalar or `(B,)`, in [0, 1000].
             encoder_hidden_states: Prompt embeddings `(B, L, D)`.
             encoder_attention_mask: `(B, L)` bool, True where there is a word; all of them by default.
             return_dict: Whether to return a `DenoiserOutput` rather than a tuple.
@@ -111,11 +124,14 @@ class UViT3D(ModelMixin, ConfigMixin):
             encoder_attention_mask = encoder_hidden_states.new_ones(
                 encoder_hidden_states.shape[:2], dtype=torch.bool
             )
-        condition = self._condition(timestep, encoder_hidden_states, encoder_attention_mask)
+        timesteps = torch.as_tensor(timestep, device=sample.device).expand(batch_size)
+        skip_scale, out_scale = flow_preconditioning(timesteps / 1000)
+        condition = self._condition(timesteps, encoder_hidden_states, encoder_attention_mask)
         modulation = self.modulation(condition).unflatten(-1, (6, -1))  # (B, 6, D)
         frame_condition = condition.repeat_interleave(num_frames, dim=0)
 
-        frames = sample.transpose(1, 2).flatten(0, 1)  # (B*f, C, h, w)
+        scaled = sample * _per_clip(out_scale, sample)  # to unit variance
+        frames = scaled.transpose(1, 2).flatten(0, 1)  # (B*f, C, h, w)
         frames = F.pad(frames, (0, width % _PATCH, 0, height % _PATCH), mode="replicate")
         hidden_states = self.conv_in(frames)
         for block in self.down_blocks:
@@ -125,9 +141,11 @@ class UViT3D(ModelMixin, ConfigMixin):
         rows, columns = hidden_states.shape[2] // _PATCH, hidden_states.shape[3] // _PATCH
         tokens = F.pixel_unshuffle(hidden_states, _PATCH).permute(0, 2, 3, 1)  # (B*f, rows, columns, 4c)
         tokens = self.proj_in(tokens).reshape(batch_size, num_frames * rows * columns, -1)
-        positions = sinusoidal_positions(num_frames, rows, columns, sample.device).to(tokens.dtype)
-        tokens = tokens + self.position_embedding(positions)
-        rotations = rotary_factors(num_frames, rows, columns, self._head_dim, sample.device)
+        places = token_places(num_frames, rows, columns, sample.device)
+        phases = places @ self.position_frequencies.float()
+        features = torch.cat([phases.cos(), phases.sin()], dim=-1).to(tokens.dtype)
+        tokens = tokens + self.position_embedding(features)
+        rotations = rotary_factors(places, self._head_dim)
         key_mask = encoder_attention_mask[:, None, None, :]
         for block in self.blocks:
             arguments = (tokens, modulation, encoder_hidden_states, key_mask, rotations)
@@ -142,16 +160,16 @@ class UViT3D(ModelMixin, ConfigMixin):
         for block in self.up_blocks:
             hidden_states = block(hidden_states, frame_condition, num_frames)
         hidden_states = self.conv_out(F.silu(self.norm_out(hidden_states)))[..., :height, :width]
-        prediction = hidden_states.unflatten(0, (batch_size, num_frames)).transpose(1, 2)
+        output = hidden_states.unflatten(0, (batch_size, num_frames)).transpose(1, 2)
+        prediction = _per_clip(skip_scale, sample) * sample + _per_clip(out_scale, sample) * output
         return DenoiserOutput(sample=prediction) if return_dict else (prediction,)
 
     @property
     def _head_dim(self) -> int:
         return int(self.config["hidden_size"]) // int(self.config["num_attention_heads"])
 
-    def _condition(self, timestep: Tensor | float | int, prompt_embeds: Tensor, mask: Tensor) -> Tensor:
+    def _condition(self, timesteps: Tensor, prompt_embeds: Tensor, mask: Tensor) -> Tensor:
         """`(B, D)`: the diffusion time plus the mean of the prompt's words."""
-        timesteps = torch.as_tensor(timestep, device=prompt_embeds.device).expand(len(prompt_embeds))
         time = self.time_embedding(sinusoidal_embedding(timesteps, _TIME_CHANNELS).to(prompt_embeds.dtype))
         weights = mask.to(prompt_embeds.dtype)[..., None]
         pooled = (prompt_embeds * weights).sum(1) / weights.sum(1).clamp(min=1)
@@ -205,7 +223,9 @@ class TransformerBlock(nn.Module):
         super().__init__()
         head_dim = hidden_size // num_attention_heads
         self.num_attention_heads = num_attention_heads
-        self.modulation_table = nn.Parameter(torch.zeros(6, hidden_size))
+        table = torch.zeros(6, hidden_size)
+        table[[2, 5]] = 1.0  # the gates
+        self.modulation_table = nn.Parameter(table)
         self.to_qkv = nn.Linear(hidden_size, 3 * hidden_size)
         self.norm_q = nn.LayerNorm(head_dim)
         self.norm_k = nn.LayerNorm(head_dim)
@@ -216,8 +236,9 @@ class TransformerBlock(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(hidden_size, 4 * hidden_size), nn.GELU("tanh"), nn.Linear(4 * hidden_size, hidden_size)
         )
-        nn.init.zeros_(self.cross_to_out.weight)
-        nn.init.zeros_(self.cross_to_out.bias)
+        for layer in (self.to_out, self.cross_to_out, self.mlp[2]):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
 
     def forward(
         self,
@@ -251,27 +272,40 @@ def _modulate(hidden_states: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return torch.addcmul(shift, F.layer_norm(hidden_states, hidden_states.shape[-1:]), 1 + scale)
 
 
-def sinusoidal_positions(num_frames: int, rows: int, columns: int, device: torch.device) -> Tensor:
-    """`(f * rows * columns, 3 * 64)` float32: sinusoids of the place in time, the row and the column."""
-    places = [torch.arange(count, device=device) for count in (num_frames, rows, columns)]
-    axes = [sinusoidal_embedding(place, _AXIS_CHANNELS, _LONGEST_PERIOD) for place in places]
-    grid = torch.meshgrid(*places, indexing="ij")
-    return torch.cat([axis[index.flatten()] for axis, index in zip(axes, grid, strict=True)], dim=1)
+def flow_preconditioning(times: Tensor) -> tuple[Tensor, Tensor]:
+    """Factors `c_skip` and `c_out` of the velocity `c_skip x_t + c_out F(c_in x_t)`, for times `(B,)`.
+
+    Derived as in Karras et al. 2022 (eqs. 117, 131 and 138), for `x_t = (1 - t) x + t noise` with x of unit
+    variance, t in [0, 1], and the target `noise - x`: `c_skip = (2t - 1) / s` and `c_out = 1 / sqrt(s)`,
+    where `s = t^2 + (1 - t)^2` is the variance of `x_t`. `c_in`, which scales the input to unit variance,
+    equals `c_out`. The network's own target has unit variance: minus the clip at t = 1, the noise at t = 0.
+    """
+    times = times.float()
+    variance = times.square() + (1 - times).square()
+    return (2 * times - 1) / variance, variance.rsqrt()
 
 
-def rotary_factors(num_frames: int, rows: int, columns: int, head_dim: int, device: torch.device) -> Tensor:
-    """`(f * rows * columns, head_dim / 2)` complex64 of modulus 1: a quarter for time, the rest for space."""
+def _per_clip(values: Tensor, like: Tensor) -> Tensor:
+    return values.to(like.dtype)[:, None, None, None, None]
+
+
+def token_places(num_frames: int, rows: int, columns: int, device: torch.device) -> Tensor:
+    """`(f * rows * columns, 3)` float32: frame, row and column of each token."""
+    counts = [
+        torch.arange(count, device=device, dtype=torch.float32) for count in (num_frames, rows, columns)
+    ]
+    return torch.cartesian_prod(*counts)
+
+
+def rotary_factors(places: Tensor, head_dim: int) -> Tensor:
+    """Complex numbers `(N, head_dim / 2)` of modulus 1 for places `(N, 3)`: a quarter of them for time."""
     num_pairs = head_dim // 2
     num_time = num_pairs // 4
     num_rows = (num_pairs - num_time) // 2
-    places = [
-        torch.arange(count, device=device, dtype=torch.float32) for count in (num_frames, rows, columns)
-    ]
-    grid = torch.meshgrid(*places, indexing="ij")
     angles = []
-    for positions, count in zip(grid, (num_time, num_rows, num_pairs - num_time - num_rows), strict=True):
-        frequencies = _ROTARY_BASE ** -(torch.arange(count, device=device, dtype=torch.float32) / count)
-        angles.append(positions.flatten()[:, None] * frequencies)
+    for axis, count in enumerate((num_time, num_rows, num_pairs - num_time - num_rows)):
+        steps = torch.arange(count, device=places.device, dtype=torch.float32)
+        angles.append(places[:, axis, None] * _ROTARY_BASE ** -(steps / count))
     phases = torch.cat(angles, dim=1)
     return torch.polar(torch.ones_like(phases), phases)
 

@@ -75,6 +75,9 @@ class TextEncoder(ModelMixin, ConfigMixin):
         self.blocks = nn.ModuleList(EncoderBlock(hidden_size, num_attention_heads) for _ in range(num_layers))
         self.final_norm = nn.LayerNorm(hidden_size)
         self.apply(_initialise)
+        # Words are far apart from the start, and what the blocks add is small beside them.
+        nn.init.normal_(self.token_embedding.weight, std=1.0)
+        nn.init.normal_(self.position_embedding.weight, std=0.1)
 
     @property
     def hidden_size(self) -> int:
@@ -110,7 +113,6 @@ class TextEncoder(ModelMixin, ConfigMixin):
 
 
 def _initialise(module: nn.Module) -> None:
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.normal_(module.weight, std=0.02)
     if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
