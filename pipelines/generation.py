@@ -290,7 +290,7 @@ class TextToVideo:
         frames = torch.cat([pixels_to_frames(chunk).cpu() for chunk in chunks], dim=1)
         for number, clip in enumerate(frames):
             if not bool(torch.isfinite(clip).all()):
-                raise FloatingPointError(f"the frames of clip {number} are not finite")
+                raise FloatingPointError(f"the frames of clip {number} hold NaN or infinity")
             darkest, brightest = torch.aminmax(clip.flatten(0, 2), dim=0)
             if float((brightest - darkest).max()) < _LEAST_CONTRAST:
                 raise FloatingPointError(f"clip {number} is blank: all its pixels have one colour")
