@@ -93,8 +93,8 @@ class DiffusionObjectiveConfig(ObjectiveConfig):
     network: UViTConfig | UNet3DConfig = UViTConfig()
     text_dim: int = 256
     text_layers: int = 2
-    time_mean: float = 0.8
-    time_std: float = 1.6
+    time_mean: float = 1.2
+    time_std: float = 1.8
     caption_dropout: float = 0.1
     init_from: str | None = None
     seed: int = 0
