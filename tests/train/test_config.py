@@ -48,7 +48,7 @@ def test_resolved_is_plain_data_and_complete() -> None:
     config = make_config()
     plain = config.resolved()
     assert json.loads(json.dumps(plain)) == plain
-    assert plain.keys() == {field.name for field in dataclasses.fields(config)}
+    assert plain.keys() == {"type", *(field.name for field in dataclasses.fields(config))}
     assert plain["objective"]["type"] == "CodecObjectiveConfig"
     assert plain["source"]["type"] == "ShapesCrops"
     assert plain["source"]["clips"]["world"] == "shapes"
