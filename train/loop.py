@@ -11,6 +11,7 @@ import json
 import math
 import shutil
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,7 +22,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import is_tensorboard_available, set_seed
 from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
@@ -69,10 +70,12 @@ def train(
         max_minutes: Stop after this time, with a checkpoint, to be resumed by the same call.
 
     Raises:
-        ValueError: If the batch cannot be split over the processes, or the newest checkpoint belongs to
-            another run.
+        ValueError: If the batch cannot be split over the processes, the tracker is not installed, or the
+            newest checkpoint belongs to another run.
         FloatingPointError: If a loss or a gradient is not finite; nothing is written then.
     """
+    if tracker == "tensorboard" and not is_tensorboard_available():
+        raise ValueError("`tracker` is 'tensorboard', which is not installed: pip install 'videogen[train]'")
     accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=config.mixed_precision,
@@ -176,12 +179,13 @@ class _Run:
                 )
             accelerator.backward(losses["loss"])
             parameters = [parameter for _, parameter in self.objective.trained_parameters(phase)]
-            logged["grad_norm"] = accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
-            if not math.isfinite(logged["grad_norm"].item()):
+            losses["grad_norm"] = accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
+            if not math.isfinite(losses["grad_norm"].item()):
                 raise FloatingPointError(f"the gradient of phase {phase!r} is not finite at step {step}")
             optimizer.step()
             self.wrapped.zero_grad()  # also of what another phase trains
-            logged.update({name: value.detach() for name, value in losses.items()})
+            prefix = f"{phase}_" if len(self.optimizers) > 1 else ""
+            logged.update({prefix + name: value.detach() for name, value in losses.items()})
         self.ema.step(self._trained())
         return logged
 
@@ -268,8 +272,14 @@ class _Run:
 
 @contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """Collect Ctrl-C and termination, so that a run ends with a checkpoint and not in the midst of a step."""
+    """Collect Ctrl-C and termination, so that a run ends with a checkpoint and not in the midst of a step.
+
+    Outside the main thread, where no signal arrives, the list stays empty.
+    """
     received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received
+        return
 
     def note(number: int, frame: FrameType | None) -> None:
         received.append(number)

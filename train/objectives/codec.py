@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ class CodecObjectiveConfig(ObjectiveConfig):
         init_from: Folder of a codec to start from, whose sizes replace those above; None for a fresh one.
         train_encoder: Whether the encoder is trained too; otherwise the latents, and all that was trained on
             them, stay valid.
+        new_decoder: Whether only the encoder is taken from `init_from`, beside a fresh decoder of the sizes
+            above.
         max_noise_std: If above 0, the noise of each clip has a deviation drawn from 0 to this, in place of
             the codec's `posterior_std`: a decoder trained so forgives larger errors of a generator.
         seed: Of the posterior noise.
@@ -50,6 +53,7 @@ class CodecObjectiveConfig(ObjectiveConfig):
     statistics_momentum: float = 0.01
     init_from: str | None = None
     train_encoder: bool = True
+    new_decoder: bool = False
     max_noise_std: float = 0.0
     seed: int = 0
 
@@ -57,6 +61,8 @@ class CodecObjectiveConfig(ObjectiveConfig):
         """Make the objective, with a new or a given codec."""
         if self.init_from is not None:
             codec = VideoAutoencoder.from_pretrained(self.init_from)
+            if self.new_decoder:
+                codec = self._with_new_decoder(codec)
             codec.encoder.requires_grad_(self.train_encoder)
             return CodecObjective(codec, self)
         codec = VideoAutoencoder(
@@ -67,6 +73,13 @@ class CodecObjectiveConfig(ObjectiveConfig):
             decoder_depths=self.decoder_depths,
         )
         return CodecObjective(codec, self)
+
+    def _with_new_decoder(self, codec: VideoAutoencoder) -> VideoAutoencoder:
+        sizes = {**codec.config, "decoder_dims": self.decoder_dims, "decoder_depths": self.decoder_depths}
+        renewed = cast(VideoAutoencoder, VideoAutoencoder.from_config(sizes))
+        kept = {name: value for name, value in codec.state_dict().items() if not name.startswith("decoder.")}
+        renewed.load_state_dict(kept, strict=False)
+        return renewed
 
 
 class CodecObjective(Objective):

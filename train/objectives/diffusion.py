@@ -30,8 +30,8 @@ Denoiser = UViT3D | UNet3D
 class UViTConfig:
     """Sizes of a `UViT3D`."""
 
-    conv_dim: int = 64
-    num_conv_blocks: int = 1
+    conv_dim: int = 128
+    num_conv_blocks: int = 2
     hidden_size: int = 256
     num_layers: int = 6
     num_attention_heads: int = 4
@@ -120,7 +120,8 @@ class DiffusionObjective(Objective):
     """
 
     # Words that do not help yet (of motion, while colours are learned) would be forgotten by a fast encoder.
-    adamw_scales: ClassVar[Mapping[str, float]] = {"text_encoder": 0.1}
+    # The last layer starts at zero, where steps of full size on a noisy gradient throw the first ones off.
+    adamw_scales: ClassVar[Mapping[str, float]] = {"text_encoder": 0.1, "denoiser.conv_out": 0.3}
 
     def __init__(
         self,

@@ -35,20 +35,20 @@ def shapes_codec() -> TrainConfig:
 
 
 def shapes_decoder() -> TrainConfig:
-    """The second stage of the codec: its decoder alone, so that the latents stay what they are."""
-    return TrainConfig(
+    """The second stage of the codec: a larger decoder for the same latents."""
+    return replace(
+        shapes_codec(),
         name="shapes_decoder",
         objective=CodecObjectiveConfig(
-            init_from=f"{RUNS}/shapes_codec/result", train_encoder=False, max_noise_std=0.15
+            init_from=f"{RUNS}/shapes_codec/result",
+            train_encoder=False,
+            new_decoder=True,
+            decoder_dims=(64, 256),
+            decoder_depths=(4, 3),
+            max_noise_std=0.08,
         ),
         source=ShapesCrops(clips=ShapesClips(seed=3)),
-        num_steps=4000,
-        batch_size=32,
-        learning_rate=1.5e-3,
-        warmup_steps=100,
-        decay_steps=3900,
-        ema_decay=0.99,
-        preview_every=2000,
+        learning_rate=3e-3,
     )
 
 
@@ -81,13 +81,14 @@ def shapes_t2v() -> TrainConfig:
     return TrainConfig(
         name="shapes_t2v",
         objective=DiffusionObjectiveConfig(codec=f"{RUNS}/shapes_codec/result"),
-        source=ShapesClips(two_object_rate=0.15, first_world="shapes-mini", first_clips=16_000),
-        num_steps=1450,
+        source=ShapesClips(two_object_rate=0.15, first_world="shapes-mini", first_clips=20_000),
+        num_steps=6000,
         batch_size=32,
         learning_rate=3e-3,
-        warmup_steps=50,
-        decay_steps=850,
+        warmup_steps=100,
+        decay_steps=2500,
         ema_decay=0.99,
-        checkpoint_every=100,
-        preview_every=1000,
+        checkpoint_every=125,
+        keep_checkpoints=100,
+        preview_every=500,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
 from random import Random
 
 import numpy as np
@@ -138,17 +139,9 @@ class World:
         smallest = min(self.sizes, key=SIZES.__getitem__)
         return len(self.colours) > 1 and 2 * SIZES[smallest] <= MAX_PAIR_SIZE
 
-    def objects(self, *, held_out: bool) -> list[ShapeObject]:
+    def objects(self, *, held_out: bool) -> tuple[ShapeObject, ...]:
         """All objects whose (colour, shape, motion) is held out of training, or all those that are not."""
-        every = (
-            ShapeObject(colour, shape, size, motion)
-            for colour in self.colours
-            for shape in self.shapes
-            for motion in self.motions
-            for size in self.sizes
-            if not (motion == "rotate" and shape in ROUND_SHAPES)
-        )
-        return [item for item in every if item.is_held_out == held_out]
+        return _objects(self, held_out)
 
     def sample(self, seed: int, index: int, num_frames: int = 16) -> Scene:
         """Draw scene `index` of the endless training stream `seed`; held-out objects never occur in it.
@@ -225,6 +218,19 @@ SHAPES_MINI = World(
     gradient_rate=0.0,
 )
 WORLDS: dict[str, World] = {"shapes": SHAPES_WORLD, "shapes-mini": SHAPES_MINI}
+
+
+@cache
+def _objects(world: World, held_out: bool) -> tuple[ShapeObject, ...]:
+    every = (
+        ShapeObject(colour, shape, size, motion)
+        for colour in world.colours
+        for shape in world.shapes
+        for motion in world.motions
+        for size in world.sizes
+        if not (motion == "rotate" and shape in ROUND_SHAPES)
+    )
+    return tuple(item for item in every if item.is_held_out == held_out)
 
 
 def pair_fits(first: ShapeObject, second: ShapeObject) -> bool:
