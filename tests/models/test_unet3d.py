@@ -271,6 +271,24 @@ def test_an_impossible_config_is_refused(change, message):
         UNet3D(**(TINY | change))
 
 
+@pytest.mark.parametrize("config", [TINY, DEEP, UNUSUAL], ids=["tiny", "deep", "unusual"])
+@torch.no_grad()
+def test_several_prompts_for_a_sample_equal_as_many_passes(config):
+    model = make_model(config)
+    sample, timesteps, _ = make_inputs((2, config.get("in_channels", 4), 3, 4, 6))
+    texts = torch.randn(6, 7, 12, generator=torch.Generator().manual_seed(2))
+    mask = torch.rand(6, 7, generator=torch.Generator().manual_seed(3)) < 0.7
+    passes = [
+        model(sample, timesteps, texts[first : first + 2], mask[first : first + 2]).sample
+        for first in (0, 2, 4)
+    ]
+    together = model(sample, timesteps, texts, mask).sample
+    prepared = model(sample, timesteps, model.text_context(texts, mask)).sample
+    assert passes[0].sub(passes[1]).abs().max() > 0.01
+    torch.testing.assert_close(together, torch.cat(passes), atol=1e-5, rtol=0)
+    assert torch.equal(prepared, together)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -284,8 +302,11 @@ def test_an_impossible_config_is_refused(change, message):
         ),
         ({"sample": torch.zeros(2, 4, 0, 4, 6)}, "not empty, got (2, 4, 0, 4, 6)"),
         ({"timestep": torch.zeros(3)}, "`timestep` must be a number or (2,), got (3,)"),
-        ({"encoder_hidden_states": torch.zeros(2, 7, 16)}, "must be (2, L, 12), got (2, 7, 16)"),
-        ({"encoder_hidden_states": torch.zeros(1, 7, 12)}, "must be (2, L, 12), got (1, 7, 12)"),
+        ({"encoder_hidden_states": torch.zeros(2, 7, 16)}, "must be (N, L, 12), got (2, 7, 16)"),
+        (
+            {"encoder_hidden_states": torch.zeros(1, 7, 12)},
+            "one prompt for each sample, or a multiple, got 1 for 2",
+        ),
         ({"encoder_attention_mask": torch.ones(2, 6, dtype=torch.bool)}, "must be (2, 7) torch.bool"),
         ({"encoder_attention_mask": torch.ones(2, 7)}, "got (2, 7) torch.float32"),
         ({"timestep_cond": torch.zeros(2, 6)}, "must be (2, time_cond_proj_dim=None), got (2, 6)"),

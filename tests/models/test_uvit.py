@@ -217,14 +217,30 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert torch.equal(predict(UViT3D.from_pretrained(tmp_path), *inputs), predict(model, *inputs))
 
 
+@torch.no_grad()
+def test_several_prompts_for_a_sample_equal_as_many_passes() -> None:
+    model = make_model()
+    sample, timesteps, _ = make_inputs(2, 4, 3, 4, 6)
+    texts = torch.randn(6, 7, 12, generator=torch.Generator().manual_seed(2))
+    mask = torch.rand(6, 7, generator=torch.Generator().manual_seed(3)) < 0.7
+    passes = [
+        predict(model, sample, timesteps, texts[first : first + 2], mask[first : first + 2])
+        for first in (0, 2, 4)
+    ]
+    together = predict(model, sample, timesteps, texts, mask)
+    assert passes[0].sub(passes[1]).abs().max() > 0.01
+    torch.testing.assert_close(together, torch.cat(passes), atol=1e-5, rtol=0)
+    assert torch.equal(predict(model, sample, timesteps, model.text_context(texts, mask)), together)
+
+
 @pytest.mark.parametrize(
     ("shape", "prompt_shape", "message"),
     [
         ((4, 2, 4, 4), (1, 7, 12), r"`sample` must be \(B, 4, f, h, w\), got \(4, 2, 4, 4\)"),
         ((1, 3, 2, 4, 4), (1, 7, 12), r"`sample` must be \(B, 4, f, h, w\), got \(1, 3, 2, 4, 4\)"),
-        ((2, 4, 2, 4, 4), (1, 7, 12), r"`encoder_hidden_states` must be \(2, L, 12\), got \(1, 7, 12\)"),
-        ((1, 4, 2, 4, 4), (1, 7, 11), r"`encoder_hidden_states` must be \(1, L, 12\), got \(1, 7, 11\)"),
-        ((1, 4, 2, 4, 4), (7, 12), r"`encoder_hidden_states` must be \(1, L, 12\), got \(7, 12\)"),
+        ((2, 4, 2, 4, 4), (1, 7, 12), "one prompt for each sample, or a multiple, got 1 for 2"),
+        ((1, 4, 2, 4, 4), (1, 7, 11), r"`encoder_hidden_states` must be \(N, L, 12\), got \(1, 7, 11\)"),
+        ((1, 4, 2, 4, 4), (7, 12), r"`encoder_hidden_states` must be \(N, L, 12\), got \(7, 12\)"),
     ],
 )
 def test_wrong_shapes(shape: tuple[int, ...], prompt_shape: tuple[int, ...], message: str) -> None:

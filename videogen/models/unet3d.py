@@ -34,6 +34,7 @@ from torch import Tensor, nn
 from videogen.models.attention import attention
 from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
 from videogen.models.output import DenoiserOutput
+from videogen.models.text_context import TextContext, check_prompts_fit, repeat_for_prompts
 
 Activation = Callable[[Tensor], Tensor]
 ACTIVATIONS: dict[str, Activation] = {"silu": F.silu, "mish": F.mish, "gelu": F.gelu, "relu": F.relu}
@@ -103,7 +104,8 @@ class ResnetBlock(nn.Module):
     def forward(self, hidden_states: Tensor, temb: Tensor) -> Tensor:
         """Maps (B, F, H, W, C) and the activated time embedding (B, T) to (B, F, H, W, C')."""
         residual = self.conv1(self.act(self.norm1(hidden_states)))
-        residual = residual + self.time_emb_proj(temb)[:, None, None, None]  # one shift per clip
+        shift = self.time_emb_proj(temb)[:, None, None, None]  # one per clip
+        residual = residual + repeat_for_prompts(shift, len(residual))
         residual = self.conv2(self.act(self.norm2(residual)))
         hidden_states = self.conv_shortcut(hidden_states) + residual
         return hidden_states if self.scale == 1 else hidden_states / self.scale
@@ -138,13 +140,25 @@ class Attention(nn.Module):
         self.to_v = nn.Linear(context_dim or dim, dim, bias=False)
         self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
 
-    def forward(self, queries: Tensor, context: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Attends from (N, L, ..., D) to itself, or from (N, L, D) to (N, K, E) under a mask (N, 1, 1, K)."""
-        context = queries if context is None else context
-        qkv = self.to_q(queries), self.to_k(context), self.to_v(context)
-        # The axes between become more heads, (N, heads, L, d): a view, whichever axis is attended along.
-        q, k, v = (x.view(*x.shape[:2], -1, self.head_dim).transpose(1, 2) for x in qkv)
-        return self.to_out[0](attention(q, k, v, mask).transpose(1, 2).reshape(queries.shape))
+    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (N, heads, K, d) of (N, K, ..., E); axes between become more heads."""
+        return self._heads(self.to_k(context)), self._heads(self.to_v(context))
+
+    def forward(
+        self, queries: Tensor, keys_values: tuple[Tensor, Tensor] | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Attends from (N, L, ..., D) to itself, or from (B, L, D) to the given keys and values.
+
+        Those may be of N = n * B prompts, and have a mask (N, 1, 1, K); then the result is (N, L, D).
+        """
+        keys, values = self.keys_values(queries) if keys_values is None else keys_values
+        q = repeat_for_prompts(self._heads(self.to_q(queries)), len(keys))
+        attended = attention(q, keys, values, mask).transpose(1, 2)
+        return self.to_out[0](attended.reshape(len(keys), *queries.shape[1:]))
+
+    def _heads(self, states: Tensor) -> Tensor:
+        # (N, heads, L, d): a view, whichever axis is attended along.
+        return states.view(*states.shape[:2], -1, self.head_dim).transpose(1, 2)
 
 
 class GEGLU(nn.Module):
@@ -174,15 +188,19 @@ class TransformerBlock(nn.Module):
         layers = nn.Sequential(GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim))
         self.ff = nn.Sequential(OrderedDict(net=layers))
 
-    def forward(
-        self, hidden_states: Tensor, text: Tensor | None = None, mask: Tensor | None = None
-    ) -> Tensor:
-        """Maps (N, L, ..., D) to the same shape; each text (B, K, E), if given, serves N/B adjacent rows."""
+    def forward(self, hidden_states: Tensor, num_clips: int = 1, text: TextContext | None = None) -> Tensor:
+        """Maps (B * F, L, ..., D) of `num_clips` clips to (N * F, L, ..., D), one clip for each prompt."""
         hidden_states = hidden_states + self.attn1(self.norm1(hidden_states))
         queries = self.norm2(hidden_states)
-        if text is not None:  # all frames of a clip ask as one sequence, so that keys and values exist once
-            queries = queries.view(len(text), -1, queries.shape[-1])
-        hidden_states = hidden_states + self.attn2(queries, text, mask).view(hidden_states.shape)
+        if text is None:
+            hidden_states = hidden_states + self.attn2(queries)
+        else:  # all frames of a clip ask as one sequence, so that keys and values exist once
+            queries = queries.view(num_clips, -1, queries.shape[-1])
+            attended = self.attn2(queries, text.keys_values[self.attn2], text.mask)
+            hidden_states = repeat_for_prompts(
+                hidden_states, len(hidden_states) // num_clips * text.num_prompts
+            )
+            hidden_states = hidden_states + attended.view(hidden_states.shape)
         return hidden_states + self.ff(self.norm3(hidden_states))
 
 
@@ -196,11 +214,13 @@ class SpatialTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, head_dim, text_dim)])
         self.proj_out = nn.Linear(channels, channels)
 
-    def forward(self, hidden_states: Tensor, text: Tensor, text_mask: Tensor | None) -> Tensor:
-        """Maps (B, F, H, W, C), a text (B, L, E) and its mask (B, 1, 1, L) to (B, F, H, W, C)."""
+    def forward(self, hidden_states: Tensor, text: TextContext) -> Tensor:
+        """Maps (B, F, H, W, C) to (N, F, H, W, C), one clip for each prompt of the text."""
         tokens = self.proj_in(self.norm(hidden_states)).flatten(2, 3).flatten(0, 1)  # (B*F, H*W, C)
         for block in self.transformer_blocks:
-            tokens = block(tokens, text, text_mask)
+            num_clips = len(tokens) // hidden_states.shape[1]
+            tokens = block(tokens, num_clips, text)  # (N*F, H*W, C)
+        hidden_states = repeat_for_prompts(hidden_states, text.num_prompts)
         return hidden_states + self.proj_out(tokens).view(hidden_states.shape)
 
 
@@ -281,16 +301,15 @@ class UNetBlock(nn.Module):
         hidden_states: Tensor,
         skip: Tensor | None,
         temb: Tensor,
-        text: Tensor,
-        text_mask: Tensor | None,
+        text: TextContext,
     ) -> Tensor:
         """Runs one layer on (B, F, H, W, C), joined to a skip connection (B, F, H, W, C') on the way up."""
         if skip is not None:
-            hidden_states = torch.cat([hidden_states, skip], dim=-1)
+            hidden_states = torch.cat([hidden_states, repeat_for_prompts(skip, len(hidden_states))], dim=-1)
         hidden_states = self.resnets[layer_idx](hidden_states, temb)
         hidden_states = self.temp_convs[layer_idx](hidden_states)
         if layer_idx < len(self.attentions):
-            hidden_states = self.attentions[layer_idx](hidden_states, text, text_mask)
+            hidden_states = self.attentions[layer_idx](hidden_states, text)
             hidden_states = self.temp_attentions[layer_idx](hidden_states)
         return hidden_states
 
@@ -410,7 +429,7 @@ class UNet3D(ModelMixin, ConfigMixin):
         self,
         sample: Tensor,
         timestep: Tensor | float,
-        encoder_hidden_states: Tensor,
+        encoder_hidden_states: Tensor | TextContext,
         encoder_attention_mask: Tensor | None = None,
         return_dict: bool = True,
         *,
@@ -421,21 +440,24 @@ class UNet3D(ModelMixin, ConfigMixin):
         Args:
             sample: (B, C, f, h, w), noisy latents, scaled as the scheduler asks; any f, h and w will do.
             timestep: diffusion time, a number or (B,), in [0, 1000) for the public weights.
-            encoder_hidden_states: (B, L, D), the text.
-            encoder_attention_mask: (B, L) bool, True for the tokens to attend to; None attends to all.
+            encoder_hidden_states: (N, L, D), the text, or what `text_context` made of it. N is B or a
+                multiple: prompt n goes with sample n % B, and what precedes the first attention to the text
+                is computed once for all of them.
+            encoder_attention_mask: (N, L) bool, True for the tokens to attend to; None attends to all.
             return_dict: whether to return a `DenoiserOutput`, or a tuple of one tensor.
             timestep_cond: (B, `time_cond_proj_dim`), added to the time embedding after a projection.
 
         Returns:
-            The prediction, `sample` (B, C, f, h, w).
+            The prediction, `sample` (N, C, f, h, w).
 
         Raises:
             ValueError: if the shapes do not fit each other or the network.
         """
-        self._check_inputs(sample, timestep, encoder_hidden_states, encoder_attention_mask, timestep_cond)
-        text_mask = encoder_attention_mask
-        if text_mask is not None:
-            text_mask = text_mask[:, None, None]  # (B, 1, 1, L)
+        self._check_inputs(sample, timestep, timestep_cond)
+        text = encoder_hidden_states
+        if isinstance(text, Tensor):
+            text = self.text_context(text, encoder_attention_mask)
+        check_prompts_fit(text.num_prompts, len(sample))
         timesteps = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         temb = sinusoidal_embedding(timesteps, self.conv_in.out_channels).to(sample.dtype)
         temb = self.act(self.time_embedding(temb, timestep_cond))  # (B, T), activated once for all resnets
@@ -443,7 +465,7 @@ class UNet3D(ModelMixin, ConfigMixin):
         def run(
             block: nn.Module, layer_idx: int, hidden_states: Tensor, skip: Tensor | None = None
         ) -> Tensor:
-            args = (layer_idx, hidden_states, skip, temb, encoder_hidden_states, text_mask)
+            args = (layer_idx, hidden_states, skip, temb, text)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 return self._gradient_checkpointing_func(block, *args)
             return block(*args)
@@ -473,26 +495,40 @@ class UNet3D(ModelMixin, ConfigMixin):
         model_pred = hidden_states.permute(0, 4, 1, 2, 3)  # (B, C, f, h, w)
         return DenoiserOutput(sample=model_pred) if return_dict else (model_pred,)
 
-    def _check_inputs(
-        self,
-        sample: Tensor,
-        timestep: Tensor | float,
-        text: Tensor,
-        mask: Tensor | None,
-        timestep_cond: Tensor | None,
-    ) -> None:
-        B, C, D = len(sample), self.in_channels, self.cross_attention_dim
-        if sample.ndim != 5 or sample.shape[1] != C or 0 in sample.shape:
-            raise ValueError(f"`sample` must be ({B}, {C}, f, h, w), not empty, got {tuple(sample.shape)}")
-        if isinstance(timestep, Tensor) and timestep.shape not in {(), (1,), (B,)}:
-            raise ValueError(f"`timestep` must be a number or ({B},), got {tuple(timestep.shape)}")
-        if text.ndim != 3 or len(text) != B or text.shape[2] != D:
-            raise ValueError(f"`encoder_hidden_states` must be ({B}, L, {D}), got {tuple(text.shape)}")
+    def text_context(
+        self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
+    ) -> TextContext:
+        """Prepares prompts for any number of steps.
+
+        Args:
+            encoder_hidden_states: (N, L, D), the text.
+            encoder_attention_mask: (N, L) bool, True for the tokens to attend to; None attends to all.
+
+        Raises:
+            ValueError: if the shapes do not fit each other or the network.
+        """
+        text, mask = encoder_hidden_states, encoder_attention_mask
+        if text.ndim != 3 or text.shape[2] != self.cross_attention_dim:
+            expected = f"(N, L, {self.cross_attention_dim})"
+            raise ValueError(f"`encoder_hidden_states` must be {expected}, got {tuple(text.shape)}")
         if mask is not None and (mask.shape != text.shape[:2] or mask.dtype != torch.bool):
             expected = f"{tuple(text.shape[:2])} torch.bool, as `encoder_hidden_states`"
             raise ValueError(
                 f"`encoder_attention_mask` must be {expected}, got {tuple(mask.shape)} {mask.dtype}"
             )
+        spatial = [module for module in self.modules() if isinstance(module, SpatialTransformer)]
+        blocks = [cast(TransformerBlock, block) for module in spatial for block in module.transformer_blocks]
+        keys_values: dict[nn.Module, tuple[Tensor, Tensor]] = {
+            block.attn2: block.attn2.keys_values(text) for block in blocks
+        }
+        return TextContext(len(text), keys_values, None if mask is None else mask[:, None, None])
+
+    def _check_inputs(self, sample: Tensor, timestep: Tensor | float, timestep_cond: Tensor | None) -> None:
+        B, C = len(sample), self.in_channels
+        if sample.ndim != 5 or sample.shape[1] != C or 0 in sample.shape:
+            raise ValueError(f"`sample` must be ({B}, {C}, f, h, w), not empty, got {tuple(sample.shape)}")
+        if isinstance(timestep, Tensor) and timestep.shape not in {(), (1,), (B,)}:
+            raise ValueError(f"`timestep` must be a number or ({B},), got {tuple(timestep.shape)}")
         if timestep_cond is not None and timestep_cond.shape != (B, self.time_cond_proj_dim):
             expected = f"({B}, time_cond_proj_dim={self.time_cond_proj_dim})"
             raise ValueError(f"`timestep_cond` must be {expected}, got {tuple(timestep_cond.shape)}")

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from videogen.models.attention import attention
 from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
 from videogen.models.output import DenoiserOutput
+from videogen.models.text_context import TextContext, check_prompts_fit, repeat_for_prompts
 
 _PATCH = 2  # latent cells per token, each way
 _TIME_CHANNELS = 256
@@ -99,7 +100,7 @@ class UViT3D(ModelMixin, ConfigMixin):
         self,
         sample: Tensor,
         timestep: Tensor | float | int,
-        encoder_hidden_states: Tensor,
+        encoder_hidden_states: Tensor | TextContext,
         encoder_attention_mask: Tensor | None = None,
         return_dict: bool = True,
     ) -> DenoiserOutput | tuple[Tensor]:
@@ -108,82 +109,95 @@ class UViT3D(ModelMixin, ConfigMixin):
         Args:
             sample: Noisy latents `(B, C, f, h, w)` of about unit variance; any f, h and w.
             timestep: 1000 t, scalar or `(B,)`, in [0, 1000].
-            encoder_hidden_states: Prompt embeddings `(B, L, D)`.
-            encoder_attention_mask: `(B, L)` bool, True where there is a word; all of them by default.
+            encoder_hidden_states: Prompt embeddings `(N, L, D)`, or what `text_context` made of them. N is B
+                or a multiple: prompt n goes with sample n % B.
+            encoder_attention_mask: `(N, L)` bool, True where there is a word; all of them by default.
             return_dict: Whether to return a `DenoiserOutput` rather than a tuple.
 
         Returns:
-            The prediction, `(B, C, f, h, w)`.
+            The prediction, `(N, C, f, h, w)`.
 
         Raises:
             ValueError: If a shape does not fit.
         """
-        self._check_shapes(sample, encoder_hidden_states)
-        batch_size, _, num_frames, height, width = sample.shape
-        if encoder_attention_mask is None:
-            encoder_attention_mask = encoder_hidden_states.new_ones(
-                encoder_hidden_states.shape[:2], dtype=torch.bool
-            )
-        timesteps = torch.as_tensor(timestep, device=sample.device).expand(batch_size)
+        channels = self.config["in_channels"]
+        if sample.ndim != 5 or sample.shape[1] != channels:
+            raise ValueError(f"`sample` must be (B, {channels}, f, h, w), got {tuple(sample.shape)}")
+        text = encoder_hidden_states
+        if isinstance(text, Tensor):
+            text = self.text_context(text, encoder_attention_mask)
+        check_prompts_fit(text.num_prompts, len(sample))
+        num_frames, height, width = sample.shape[2:]
+        timesteps = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         skip_scale, out_scale = flow_preconditioning(timesteps / 1000)
-        condition = self._condition(timesteps, encoder_hidden_states, encoder_attention_mask)
+        time = self.time_embedding(sinusoidal_embedding(timesteps, _TIME_CHANNELS).to(sample.dtype))
+        assert text.pooled is not None
+        condition = F.silu(repeat_for_prompts(time, text.num_prompts) + text.pooled)
         modulation = self.modulation(condition).unflatten(-1, (6, -1))  # (B, 6, D)
         frame_condition = condition.repeat_interleave(num_frames, dim=0)
 
         scaled = sample * _per_clip(out_scale, sample)  # to unit variance
         frames = scaled.transpose(1, 2).flatten(0, 1)  # (B*f, C, h, w)
         frames = F.pad(frames, (0, width % _PATCH, 0, height % _PATCH), mode="replicate")
-        hidden_states = self.conv_in(frames)
+        hidden_states = repeat_for_prompts(self.conv_in(frames), text.num_prompts * num_frames)
         for block in self.down_blocks:
             hidden_states = block(hidden_states, frame_condition, num_frames)
         skip = hidden_states
 
         rows, columns = hidden_states.shape[2] // _PATCH, hidden_states.shape[3] // _PATCH
         tokens = F.pixel_unshuffle(hidden_states, _PATCH).permute(0, 2, 3, 1)  # (B*f, rows, columns, 4c)
-        tokens = self.proj_in(tokens).reshape(batch_size, num_frames * rows * columns, -1)
+        tokens = self.proj_in(tokens).reshape(text.num_prompts, num_frames * rows * columns, -1)
         places = token_places(num_frames, rows, columns, sample.device)
         phases = places @ self.position_frequencies.float()
         features = torch.cat([phases.cos(), phases.sin()], dim=-1).to(tokens.dtype)
         tokens = tokens + self.position_embedding(features)
         rotations = rotary_factors(places, self._head_dim)
-        key_mask = encoder_attention_mask[:, None, None, :]
         for block in self.blocks:
-            arguments = (tokens, modulation, encoder_hidden_states, key_mask, rotations)
+            arguments = (tokens, modulation, text, rotations)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = self._gradient_checkpointing_func(block, *arguments)
             else:
                 tokens = block(*arguments)
         tokens = self.proj_out(F.layer_norm(tokens, tokens.shape[-1:]))
 
-        tokens = tokens.reshape(batch_size * num_frames, rows, columns, -1).permute(0, 3, 1, 2)
+        tokens = tokens.reshape(-1, rows, columns, tokens.shape[-1]).permute(0, 3, 1, 2)
         hidden_states = F.pixel_shuffle(tokens, _PATCH) + skip
         for block in self.up_blocks:
             hidden_states = block(hidden_states, frame_condition, num_frames)
         hidden_states = self.conv_out(F.silu(self.norm_out(hidden_states)))[..., :height, :width]
-        output = hidden_states.unflatten(0, (batch_size, num_frames)).transpose(1, 2)
+        output = hidden_states.unflatten(0, (-1, num_frames)).transpose(1, 2)
+        output = output.unflatten(0, (-1, len(sample)))  # (N / B, B, C, f, h, w)
         prediction = _per_clip(skip_scale, sample) * sample + _per_clip(out_scale, sample) * output
+        prediction = prediction.flatten(0, 1)
         return DenoiserOutput(sample=prediction) if return_dict else (prediction,)
 
     @property
     def _head_dim(self) -> int:
         return int(self.config["hidden_size"]) // int(self.config["num_attention_heads"])
 
-    def _condition(self, timesteps: Tensor, prompt_embeds: Tensor, mask: Tensor) -> Tensor:
-        """`(B, D)`: the diffusion time plus the mean of the prompt's words."""
-        time = self.time_embedding(sinusoidal_embedding(timesteps, _TIME_CHANNELS).to(prompt_embeds.dtype))
-        weights = mask.to(prompt_embeds.dtype)[..., None]
-        pooled = (prompt_embeds * weights).sum(1) / weights.sum(1).clamp(min=1)
-        return F.silu(time + self.text_embedding(pooled))
+    def text_context(
+        self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
+    ) -> TextContext:
+        """Prepare prompts for any number of steps.
 
-    def _check_shapes(self, sample: Tensor, encoder_hidden_states: Tensor) -> None:
-        channels, text_dim = self.config["in_channels"], self.config["cross_attention_dim"]
-        if sample.ndim != 5 or sample.shape[1] != channels:
-            raise ValueError(f"`sample` must be (B, {channels}, f, h, w), got {tuple(sample.shape)}")
-        if encoder_hidden_states.ndim != 3 or encoder_hidden_states.shape[::2] != (len(sample), text_dim):
-            raise ValueError(
-                f"`encoder_hidden_states` must be ({len(sample)}, L, {text_dim}), "
-                f"got {tuple(encoder_hidden_states.shape)}"
-            )
+        Args:
+            encoder_hidden_states: Prompt embeddings `(N, L, D)`.
+            encoder_attention_mask: `(N, L)` bool, True where there is a word; all of them by default.
+
+        Raises:
+            ValueError: If a shape does not fit.
+        """
+        text, mask = encoder_hidden_states, encoder_attention_mask
+        text_dim = self.config["cross_attention_dim"]
+        if text.ndim != 3 or text.shape[2] != text_dim:
+            raise ValueError(f"`encoder_hidden_states` must be (N, L, {text_dim}), got {tuple(text.shape)}")
+        if mask is None:
+            mask = text.new_ones(text.shape[:2], dtype=torch.bool)
+        weights = mask.to(text.dtype)[..., None]
+        mean = (text * weights).sum(1) / weights.sum(1).clamp(min=1)
+        blocks = [block for block in self.blocks if isinstance(block, TransformerBlock)]
+        keys_values: dict[nn.Module, tuple[Tensor, Tensor]] = {b: b.keys_values(text) for b in blocks}
+        return TextContext(len(text), keys_values, mask[:, None, None], self.text_embedding(mean))
 
 
 class ConvBlock(nn.Module):
@@ -244,11 +258,10 @@ class TransformerBlock(nn.Module):
         self,
         hidden_states: Tensor,
         modulation: Tensor,
-        encoder_hidden_states: Tensor,
-        key_mask: Tensor,
+        text: TextContext,
         rotations: Tensor,
     ) -> Tensor:
-        """Map `(B, N, D)` to the same shape, given the modulation `(B, 6, D)` and words `(B, L, D_text)`."""
+        """Map `(B, N, D)` to the same shape, given the modulation `(B, 6, D)` and B prompts."""
         modulation = (modulation + self.modulation_table)[:, :, None]  # (B, 6, 1, D)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind(1)
         projected = self.to_qkv(_modulate(hidden_states, shift1, scale1))
@@ -258,11 +271,15 @@ class TransformerBlock(nn.Module):
         hidden_states = torch.addcmul(hidden_states, gate1, self.to_out(attended))
 
         query = self._heads(self.cross_to_q(F.layer_norm(hidden_states, hidden_states.shape[-1:])))
-        key, value = (self._heads(part) for part in self.cross_to_kv(encoder_hidden_states).chunk(2, -1))
-        attended = attention(query, key, value, key_mask).transpose(1, 2).flatten(2)
+        attended = attention(query, *text.keys_values[self], text.mask).transpose(1, 2).flatten(2)
         hidden_states = hidden_states + self.cross_to_out(attended)
 
         return torch.addcmul(hidden_states, gate2, self.mlp(_modulate(hidden_states, shift2, scale2)))
+
+    def keys_values(self, encoder_hidden_states: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of words `(B, L, D_text)` for the cross-attention, `(B, heads, L, d)` each."""
+        key, value = self.cross_to_kv(encoder_hidden_states).chunk(2, -1)
+        return self._heads(key), self._heads(value)
 
     def _heads(self, states: Tensor) -> Tensor:
         return states.unflatten(-1, (self.num_attention_heads, -1)).transpose(1, 2)  # (B, heads, N, d)
