@@ -1,0 +1,289 @@
+"""The layers of the temporal 3D-UNet: each maps hidden states (B, F, H, W, C), contiguous, to such.
+
+In this layout the tokens of a frame, the frames of a pixel and the images for a convolution (torch's
+`channels_last` format) are all views, and a temporal convolution is a 2-D convolution over an (F, H*W) image.
+The spatial modules normalise each frame by itself, the temporal ones all frames of a clip together.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from videogen.models.attention import attention
+from videogen.models.text_context import TextContext, repeat_for_prompts
+
+Activation = Callable[[Tensor], Tensor]
+
+
+class SpatialConv(nn.Conv2d):
+    """A convolution within each frame."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Maps (B, F, H, W, C) to (B, F, H', W', C')."""
+        images = hidden_states.flatten(0, 1).permute(0, 3, 1, 2)  # (B*F, C, H, W)
+        return super().forward(images).permute(0, 2, 3, 1).contiguous().unflatten(0, hidden_states.shape[:2])
+
+
+class TemporalConv(nn.Conv3d):
+    """A convolution over three neighbouring frames."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, kernel_size=(3, 1, 1), padding=(1, 0, 0))
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Maps (B, F, H, W, C) to the same shape."""
+        images = hidden_states.flatten(2, 3).permute(0, 3, 1, 2)  # (B, C, F, H*W)
+        # Run in 2-D: on a CPU torch has no fast kernel for a Conv3d of this shape.
+        images = F.conv2d(images, self.weight.flatten(3), self.bias, padding=(1, 0))
+        return images.permute(0, 2, 3, 1).reshape(hidden_states.shape)
+
+
+class FrameNorm(nn.GroupNorm):
+    """Group normalisation of each frame by itself."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Maps (B, F, H, W, C) to the same shape."""
+        images = hidden_states.flatten(0, 1).permute(0, 3, 1, 2)  # (B*F, C, H, W)
+        return super().forward(images).permute(0, 2, 3, 1).reshape(hidden_states.shape)
+
+
+class ClipNorm(nn.GroupNorm):
+    """Group normalisation of all frames of a clip together."""
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Maps (B, F, H, W, C) to the same shape."""
+        images = hidden_states.flatten(2, 3).permute(0, 3, 1, 2)  # (B, C, F, H*W)
+        return super().forward(images).permute(0, 2, 3, 1).reshape(hidden_states.shape)
+
+
+class ResnetBlock(nn.Module):
+    """Two convolutions within each frame, shifted by the timestep in between, around a shortcut."""
+
+    def __init__(
+        self, in_dim: int, out_dim: int, temb_dim: int, groups: int, eps: float, act: Activation, scale: float
+    ) -> None:
+        super().__init__()
+        self.act = act
+        self.scale = scale
+        self.norm1 = FrameNorm(groups, in_dim, eps)
+        self.conv1 = SpatialConv(in_dim, out_dim, 3, padding=1)
+        self.time_emb_proj = nn.Linear(temb_dim, out_dim)
+        self.norm2 = FrameNorm(groups, out_dim, eps)
+        self.conv2 = SpatialConv(out_dim, out_dim, 3, padding=1)
+        same = in_dim == out_dim
+        self.conv_shortcut = nn.Identity() if same else SpatialConv(in_dim, out_dim, 1)
+
+    def forward(self, hidden_states: Tensor, temb: Tensor) -> Tensor:
+        """Maps (B, F, H, W, C) and the activated time embedding (B, T) to (B, F, H, W, C')."""
+        residual = self.conv1(self.act(self.norm1(hidden_states)))
+        shift = self.time_emb_proj(temb)[:, None, None, None]  # one per clip
+        residual = residual + repeat_for_prompts(shift, len(residual))
+        residual = self.conv2(self.act(self.norm2(residual)))
+        hidden_states = self.conv_shortcut(hidden_states) + residual
+        return hidden_states if self.scale == 1 else hidden_states / self.scale
+
+
+class TemporalConvBlock(nn.Module):
+    """Four convolutions across frames around a shortcut; the last starts at zero, as the identity."""
+
+    def __init__(self, channels: int, groups: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.conv1 = nn.Sequential(ClipNorm(groups, channels), nn.SiLU(), TemporalConv(channels))
+        self.conv2, self.conv3, self.conv4 = (
+            nn.Sequential(ClipNorm(groups, channels), nn.SiLU(), nn.Dropout(dropout), TemporalConv(channels))
+            for _ in range(3)
+        )
+        for parameter in self.conv4[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Maps (B, F, H, W, C) to the same shape."""
+        return hidden_states + self.conv4(self.conv3(self.conv2(self.conv1(hidden_states))))
+
+
+class Attention(nn.Module):
+    """Multi-head attention along axis 1 of the queries; all axes between it and the last are independent."""
+
+    def __init__(self, dim: int, head_dim: int, context_dim: int | None = None) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.to_q = nn.Linear(dim, dim, bias=False)
+        self.to_k = nn.Linear(context_dim or dim, dim, bias=False)
+        self.to_v = nn.Linear(context_dim or dim, dim, bias=False)
+        self.to_out = nn.ModuleList([nn.Linear(dim, dim)])
+
+    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (N, heads, K, d) of (N, K, ..., E); axes between become more heads."""
+        return self._heads(self.to_k(context)), self._heads(self.to_v(context))
+
+    def forward(
+        self, queries: Tensor, keys_values: tuple[Tensor, Tensor] | None = None, mask: Tensor | None = None
+    ) -> Tensor:
+        """Attends from (N, L, ..., D) to itself, or from (B, L, D) to the given keys and values.
+
+        Those may be of N = n * B prompts, and have a mask (N, 1, 1, K); then the result is (N, L, D).
+        """
+        keys, values = self.keys_values(queries) if keys_values is None else keys_values
+        q = repeat_for_prompts(self._heads(self.to_q(queries)), len(keys))
+        attended = attention(q, keys, values, mask).transpose(1, 2)
+        return self.to_out[0](attended.reshape(len(keys), *queries.shape[1:]))
+
+    def _heads(self, states: Tensor) -> Tensor:
+        # (N, heads, L, d): a view, whichever axis is attended along.
+        return states.view(*states.shape[:2], -1, self.head_dim).transpose(1, 2)
+
+
+class GEGLU(nn.Module):
+    """A linear layer gated by the GELU of another (Shazeer 2020, arXiv:2002.05202)."""
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.proj = nn.Linear(in_dim, 2 * out_dim)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Maps (..., D) to (..., D')."""
+        hidden_states, gate = self.proj(hidden_states).chunk(2, dim=-1)
+        return hidden_states * F.gelu(gate)
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention along axis 1, attention to the text (or once more to itself), feed-forward."""
+
+    def __init__(self, dim: int, head_dim: int, text_dim: int | None = None) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim)
+        self.attn1 = Attention(dim, head_dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.attn2 = Attention(dim, head_dim, text_dim)
+        self.norm3 = nn.LayerNorm(dim)
+        # Layers 0 and 2: between them, where the public weights had a dropout of zero, there is nothing.
+        layers = nn.Sequential(GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim))
+        self.ff = nn.Sequential(OrderedDict(net=layers))
+
+    def forward(self, hidden_states: Tensor, num_clips: int = 1, text: TextContext | None = None) -> Tensor:
+        """Maps (B * F, L, ..., D) of `num_clips` clips to (N * F, L, ..., D), one clip for each prompt."""
+        hidden_states = hidden_states + self.attn1(self.norm1(hidden_states))
+        queries = self.norm2(hidden_states)
+        if text is None:
+            hidden_states = hidden_states + self.attn2(queries)
+        else:  # all frames of a clip ask as one sequence, so that keys and values exist once
+            queries = queries.view(num_clips, -1, queries.shape[-1])
+            attended = self.attn2(queries, text.keys_values[self.attn2], text.mask)
+            hidden_states = repeat_for_prompts(
+                hidden_states, len(hidden_states) // num_clips * text.num_prompts
+            )
+            hidden_states = hidden_states + attended.view(hidden_states.shape)
+        return hidden_states + self.ff(self.norm3(hidden_states))
+
+
+class SpatialTransformer(nn.Module):
+    """Attention among the pixels of each frame, and from them to the text, around a shortcut."""
+
+    def __init__(self, channels: int, head_dim: int, text_dim: int, groups: int) -> None:
+        super().__init__()
+        self.norm = FrameNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, channels)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, head_dim, text_dim)])
+        self.proj_out = nn.Linear(channels, channels)
+
+    def forward(self, hidden_states: Tensor, text: TextContext) -> Tensor:
+        """Maps (B, F, H, W, C) to (N, F, H, W, C), one clip for each prompt of the text."""
+        tokens = self.proj_in(self.norm(hidden_states)).flatten(2, 3).flatten(0, 1)  # (B*F, H*W, C)
+        for block in self.transformer_blocks:
+            num_clips = len(tokens) // hidden_states.shape[1]
+            tokens = block(tokens, num_clips, text)  # (N*F, H*W, C)
+        hidden_states = repeat_for_prompts(hidden_states, text.num_prompts)
+        return hidden_states + self.proj_out(tokens).view(hidden_states.shape)
+
+
+class TemporalTransformer(nn.Module):
+    """Attention among the frames of each pixel, around a shortcut."""
+
+    def __init__(self, channels: int, head_dim: int, groups: int, inner_dim: int | None = None) -> None:
+        super().__init__()
+        inner_dim = inner_dim or channels
+        self.norm = ClipNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Linear(channels, inner_dim)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(inner_dim, head_dim)])
+        self.proj_out = nn.Linear(inner_dim, channels)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Maps (B, F, H, W, C) to the same shape."""
+        tokens = self.proj_in(self.norm(hidden_states))  # (B, F, H, W, D)
+        for block in self.transformer_blocks:
+            tokens = block(tokens)
+        return hidden_states + self.proj_out(tokens)
+
+
+class Downsample(nn.Module):
+    """Halves height and width."""
+
+    def __init__(self, channels: int, padding: int) -> None:
+        super().__init__()
+        self.conv = SpatialConv(channels, channels, 3, stride=2, padding=padding)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """Maps (B, F, H, W, C) to (B, F, H', W', C): half, rounded up, or down without padding."""
+        if self.conv.padding == (0, 0):
+            hidden_states = F.pad(hidden_states, (0, 0, 0, 1, 0, 1))  # at the right and at the bottom only
+        return self.conv(hidden_states)
+
+
+class Upsample(nn.Module):
+    """Enlarges to the height and width of the next features: twice, or one less where those are odd."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = SpatialConv(channels, channels, 3, padding=1)
+
+    def forward(self, hidden_states: Tensor, size: Sequence[int]) -> Tensor:
+        """Maps (B, F, H, W, C) to (B, F, *size, C)."""
+        images = hidden_states.flatten(0, 1).permute(0, 3, 1, 2)  # (B*F, C, H, W)
+        images = F.interpolate(images, size=tuple(size), mode="nearest").permute(0, 2, 3, 1)
+        return self.conv(images.unflatten(0, hidden_states.shape[:2]))
+
+
+class UNetBlock(nn.Module):
+    """The layers of one resolution, the first `num_attentions` of which attend, and their resampler."""
+
+    def __init__(
+        self,
+        resnets: list[ResnetBlock],
+        channels: int,
+        num_attentions: int,
+        head_dim: int,
+        text_dim: int,
+        groups: int,
+    ) -> None:
+        super().__init__()
+        self.resnets = nn.ModuleList(resnets)
+        self.temp_convs = nn.ModuleList([TemporalConvBlock(channels, groups) for _ in resnets])
+        self.attentions = nn.ModuleList(
+            [SpatialTransformer(channels, head_dim, text_dim, groups) for _ in range(num_attentions)]
+        )
+        self.temp_attentions = nn.ModuleList(
+            [TemporalTransformer(channels, head_dim, groups) for _ in range(num_attentions)]
+        )
+        self.downsamplers = nn.ModuleList()
+        self.upsamplers = nn.ModuleList()
+
+    def forward(
+        self,
+        layer_idx: int,
+        hidden_states: Tensor,
+        skip: Tensor | None,
+        temb: Tensor,
+        text: TextContext,
+    ) -> Tensor:
+        """Runs one layer on (B, F, H, W, C), joined to a skip connection (B, F, H, W, C') on the way up."""
+        if skip is not None:
+            hidden_states = torch.cat([hidden_states, repeat_for_prompts(skip, len(hidden_states))], dim=-1)
+        hidden_states = self.resnets[layer_idx](hidden_states, temb)
+        hidden_states = self.temp_convs[layer_idx](hidden_states)
+        if layer_idx < len(self.attentions):
+            hidden_states = self.attentions[layer_idx](hidden_states, text)
+            hidden_states = self.temp_attentions[layer_idx](hidden_states)
+        return hidden_states
