@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from videogen.codec.autoencoder import check_multiple
+from videogen.codec.contract import check_clip_size
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
@@ -62,11 +62,7 @@ def check_size(
     Raises:
         ValueError: If the codec cannot make this size; the message names the nearest two that it can.
     """
-    per_time, per_space = compression
-    for name, value, factor in zip(
-        ("num_frames", "height", "width"), size, (per_time, per_space, per_space), strict=True
-    ):
-        check_multiple(name, value, factor)
+    check_clip_size(size, compression)
     if size[0] > trained_size[0]:
         warnings.warn(
             f"{size[0]} frames are asked for, the model was trained on {trained_size[0]}: "

@@ -17,13 +17,15 @@ from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
-from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.codec.contract import Codec
 from videogen.codec.pixels import pixels_to_frames
+from videogen.models.step_cache import FeatureCache, StepCache
+from videogen.models.text_context import TextContext
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
 from videogen.pipelines.checks import check_choices, check_numbers, check_prompts, check_size
 from videogen.pipelines.output import VideoPipelineOutput
-from videogen.sampling.guidance import classifier_free
+from videogen.sampling.guidance import classifier_free, classifier_free_by_difference
 from videogen.sampling.noise import sample_noise, seeded_generator
 from videogen.sampling.schedulers import (
     check_prediction_type,
@@ -32,6 +34,7 @@ from videogen.sampling.schedulers import (
     scale_model_input,
     step_arguments,
 )
+from videogen.text.contract import PromptEncoder
 from videogen.text.encoder import TextEncoder
 
 if TYPE_CHECKING:
@@ -76,8 +79,8 @@ class TextToVideo:
         defaults: See `GenerationDefaults`, as a dict.
     """
 
-    vae: VideoAutoencoder
-    text_encoder: TextEncoder
+    vae: Codec
+    text_encoder: PromptEncoder
     unet: UViT3D | UNet3D
     scheduler: SchedulerMixin
     prediction_type: str
@@ -85,8 +88,8 @@ class TextToVideo:
 
     def __init__(
         self,
-        vae: VideoAutoencoder,
-        text_encoder: TextEncoder,
+        vae: Codec,
+        text_encoder: PromptEncoder,
         unet: UViT3D | UNet3D,
         scheduler: SchedulerMixin,
         prediction_type: str | None = None,
@@ -95,6 +98,16 @@ class TextToVideo:
         self.vae, self.text_encoder, self.unet, self.scheduler = vae, text_encoder, unet, scheduler
         self.prediction_type = prediction_type or prediction_type_of(scheduler)
         self.defaults = GenerationDefaults(**(defaults or {}))
+
+    @property
+    def codec(self) -> Codec:
+        """The codec; `vae` itself, unless a subclass keeps a foreign network there."""
+        return self.vae
+
+    @property
+    def prompt_encoder(self) -> PromptEncoder:
+        """What encodes prompts; `text_encoder` itself, unless a subclass keeps a foreign network there."""
+        return self.text_encoder
 
     @property
     def execution_device(self) -> torch.device:
@@ -122,6 +135,7 @@ class TextToVideo:
         latents: Tensor | None = None,
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
+        step_cache: StepCache | None = None,
         output_type: str = "np",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
@@ -143,6 +157,7 @@ class TextToVideo:
             latents: Noise to start from, `(B, C, f, h, w)` of unit variance, in place of drawn noise.
             prompt_embeds: In place of `prompt`, `(P, L, D)` as `encode_prompt` returns them.
             negative_prompt_embeds: In place of `negative_prompt`, `(P, L, D)`.
+            step_cache: What steps take over from earlier ones: faster, and another clip. By default nothing.
             output_type: `np`, `pt`, `pil` or `latent`; see `VideoPipelineOutput`.
             return_dict: Whether to return a `VideoPipelineOutput` rather than a tuple.
             callback_on_step_end: Called after each step with (pipeline, step index, timestep, tensors); what
@@ -166,12 +181,14 @@ class TextToVideo:
         text_dim = self.unet.config["cross_attention_dim"]
         num_prompts = check_prompts(prompts, negative_prompt, prompt_embeds, negative_prompt_embeds, text_dim)
         trained_size = (defaults.num_frames, defaults.height, defaults.width)
-        check_size((num_frames, height, width), self.vae.compression, trained_size)
+        check_size((num_frames, height, width), self.codec.compression, trained_size)
         check_numbers(steps, num_videos_per_prompt, guidance_scale)
         check_choices(output_type, seed, generator, callback_on_step_end_tensor_inputs)
         check_prediction_type(self.scheduler, self.prediction_type)
         batch_size = num_prompts * num_videos_per_prompt
         guided = guidance_scale > 1
+        if step_cache is not None:
+            step_cache.check_fits(self.unet.cache_kinds, steps, guided)
         if not guided and (negative_prompt or negative_prompt_embeds is not None):
             warnings.warn("the negative prompt is ignored: it needs a guidance above 1", stacklevel=2)
 
@@ -189,13 +206,15 @@ class TextToVideo:
         latents = latents * initial_noise_sigma(self.scheduler)
         step_extras = step_arguments(self.scheduler, generators)
 
+        text = self._text_context(prompt_embeds, negative_prompt_embeds)
         with self.progress_bar(total=steps) as bar:
             timesteps = self.scheduler.timesteps  # type: ignore[attr-defined]
+            cache = None if step_cache is None else FeatureCache(step_cache, len(timesteps))
             for step_idx, timestep in enumerate(timesteps):
+                if cache is not None:
+                    cache.start_step(step_idx)
                 model_input = scale_model_input(self.scheduler, latents, timestep)
-                noise_pred = self._predict(
-                    model_input, timestep, prompt_embeds, negative_prompt_embeds, guidance_scale
-                )
+                noise_pred = self._predict(model_input, timestep, text, guidance_scale, cache)
                 latents = self.scheduler.step(  # type: ignore[attr-defined]
                     noise_pred, timestep, latents, return_dict=False, **step_extras
                 )[0]
@@ -207,9 +226,14 @@ class TextToVideo:
                     }
                     offered = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
                     answer = callback_on_step_end(self, step_idx, timestep, offered)
+                    new_text = not answer.keys().isdisjoint(("prompt_embeds", "negative_prompt_embeds"))
                     latents = answer.pop("latents", latents)
                     prompt_embeds = answer.pop("prompt_embeds", prompt_embeds)
                     negative_prompt_embeds = answer.pop("negative_prompt_embeds", negative_prompt_embeds)
+                    if new_text:
+                        text = self._text_context(prompt_embeds, negative_prompt_embeds)
+                        if cache is not None:
+                            cache.clear()
                 if not bool(torch.isfinite(latents).all()):
                     raise FloatingPointError(
                         f"latents are not finite after step {step_idx + 1} of {len(timesteps)} "
@@ -270,7 +294,7 @@ class TextToVideo:
         latents: Tensor | None = None,
     ) -> Tensor:
         """Noise `(B, C, f, h, w)` of unit variance, drawn per clip, or what is given if its shape fits."""
-        per_time, per_space = self.vae.compression
+        per_time, per_space = self.codec.compression
         channels = self.unet.config["in_channels"]
         shape = (channels, num_frames // per_time, height // per_space, width // per_space)
         if latents is None:
@@ -286,7 +310,8 @@ class TextToVideo:
         Raises:
             FloatingPointError: If a clip is not finite, or blank: of one colour in all its pixels.
         """
-        chunks = self.vae.iter_decode(latents.to(self.vae.dtype))
+        codec = self.codec
+        chunks = codec.iter_decode(latents.to(codec.dtype))
         frames = torch.cat([pixels_to_frames(chunk).cpu() for chunk in chunks], dim=1)
         for number, clip in enumerate(frames):
             if not bool(torch.isfinite(clip).all()):
@@ -296,25 +321,36 @@ class TextToVideo:
                 raise FloatingPointError(f"clip {number} is blank: all its pixels have one colour")
         return frames
 
+    def _text_context(self, prompt_embeds: Tensor, negative_prompt_embeds: Tensor | None) -> TextContext:
+        """Prompts prepared for all steps, the negative ones first: embeddings of zero are padding."""
+        embeds = (
+            [prompt_embeds] if negative_prompt_embeds is None else [negative_prompt_embeds, prompt_embeds]
+        )
+        together = torch.cat(embeds)
+        return self.unet.text_context(together.to(self.unet.dtype), together.ne(0).any(-1))
+
     def _predict(
         self,
         latents: Tensor,
         timestep: Tensor,
-        prompt_embeds: Tensor,
-        negative_prompt_embeds: Tensor | None,
+        text: TextContext,
         guidance_scale: float,
+        cache: FeatureCache | None,
     ) -> Tensor:
-        """The prediction in float32, made in any dtype; guided if there are negative embeddings."""
-        if negative_prompt_embeds is None:
-            return self._denoise(latents, timestep, prompt_embeds)
-        embeds = torch.cat([negative_prompt_embeds, prompt_embeds])
-        both = self._denoise(torch.cat([latents, latents]), timestep, embeds)
-        noise_pred_uncond, noise_pred_text = both.chunk(2)
+        """The prediction in float32, made in any dtype; guided if there are negative prompts."""
+        difference = None if cache is None else cache.kept("guidance", self.unet, len(latents))
+        if difference is not None:
+            text = text.last(len(latents))
+        latents = latents.to(self.unet.dtype)
+        noise_pred = self.unet(latents, timestep, text, return_dict=False, cache=cache)[0].float()
+        if difference is not None:
+            return classifier_free_by_difference(noise_pred, difference, guidance_scale)
+        if text.num_prompts == len(latents):
+            return noise_pred
+        noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)
+        if cache is not None:
+            cache.keep("guidance", self.unet, noise_pred_text - noise_pred_uncond)
         return classifier_free(noise_pred_uncond, noise_pred_text, guidance_scale)
-
-    def _denoise(self, latents: Tensor, timestep: Tensor, embeds: Tensor) -> Tensor:
-        dtype, mask = self.unet.dtype, embeds.ne(0).any(-1)
-        return self.unet(latents.to(dtype), timestep, embeds.to(dtype), mask, return_dict=False)[0].float()
 
     def _finish(self, latents: Tensor, output_type: str) -> Any:
         if output_type == "latent":
@@ -328,12 +364,15 @@ class TextToVideo:
         return [[Image.fromarray(frame) for frame in clip] for clip in (array * 255).round().astype("uint8")]
 
     def _embed(self, prompts: Sequence[str]) -> Tensor:
-        encoded = self.text_encoder.encode(prompts)
+        encoded = self.prompt_encoder.encode(prompts)
         return encoded.prompt_embeds * encoded.attention_mask[..., None]
 
     def _warn_of_unknown_words(self, prompts: Sequence[str]) -> None:
+        encoder = self.prompt_encoder
+        if not isinstance(encoder, TextEncoder):
+            return  # its vocabulary is open, and it says itself what it cuts off
         for prompt in prompts:
-            report = self.text_encoder.tokenizer.report(prompt)
+            report = encoder.tokenizer.report(prompt)
             if report.unknown:
                 shown = ", ".join(repr(word) for word in report.unknown[:10])
                 warnings.warn(f"the model does not know these words of the prompt: {shown}", stacklevel=3)

@@ -29,6 +29,9 @@ class TextToVideoPipeline(TextToVideo, DiffusionPipeline):
         defaults: Fields of `GenerationDefaults` that differ from the default.
     """
 
+    vae: VideoAutoencoder
+    text_encoder: TextEncoder
+
     model_cpu_offload_seq = "text_encoder->unet->vae"  # type: ignore[assignment]
     _callback_tensor_inputs = ("latents", "prompt_embeds", "negative_prompt_embeds")
 

@@ -76,6 +76,14 @@ def generate(
             metavar="NAME", help="euler, heun, dpm++2m, unipc, ...; which ones depends on the model."
         ),
     ] = None,
+    cache: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND=N,...",
+            help="Compute a part of the model every N steps only: deep, spatial, text, temporal, guidance. "
+            "Faster, and not the same clip. first=N and last=N name steps that compute everything.",
+        ),
+    ] = None,
     num_frames: Annotated[int | None, typer.Option(help="Frames per clip.")] = None,
     height: Annotated[int | None, typer.Option(help="Of a frame, in pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Of a frame, in pixels.")] = None,
@@ -122,6 +130,7 @@ def generate(
             height=height,
             width=width,
             fps=fps,
+            cache=cache,
         )
         for clip, written in generate_clips(clips, settings, watch):
             typer.echo(f"{typer.format_filename(written.path)}  seed {clip.seed}")

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from videogen.codec.autoencoder import VideoAutoencoder, check_multiple
+from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.codec.contract import check_multiple
 from videogen.data.shapes.dataset import ShapesClips
 from videogen.train.objectives.codec import CodecObjective, CodecObjectiveConfig
 

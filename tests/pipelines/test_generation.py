@@ -317,6 +317,7 @@ def test_blank_clips_stop(pipeline: TextToVideo) -> None:
         tensors["latents"][1] = 0
         return {"latents": tensors["latents"]}
 
+    assert isinstance(pipeline.vae, VideoAutoencoder)
     with torch.no_grad():
         for name, parameter in pipeline.vae.decoder.named_parameters():
             if name.endswith("bias"):
@@ -326,6 +327,7 @@ def test_blank_clips_stop(pipeline: TextToVideo) -> None:
 
 
 def test_frames_that_are_not_finite_stop(pipeline: TextToVideo) -> None:
+    assert isinstance(pipeline.vae, VideoAutoencoder)
     with torch.no_grad():
         next(pipeline.vae.decoder.parameters()).fill_(math.nan)
     with pytest.raises(FloatingPointError, match="the frames of clip 0 hold NaN or infinity"):

@@ -40,6 +40,15 @@ def test_the_noise_schedule_of_the_model_is_kept(name: str) -> None:
     torch.testing.assert_close(scheduler.alphas_cumprod, trained.alphas_cumprod)  # type: ignore[attr-defined]
 
 
+def test_a_scheduler_of_the_same_class_is_the_same() -> None:
+    trained = DDIMScheduler(clip_sample=False, set_alpha_to_one=False, steps_offset=1)
+    same = make_scheduler("ddim", "epsilon", trained)
+    for key in trained.config.keys() - {"_use_default_values"}:
+        assert same.config[key] == trained.config[key]  # type: ignore[attr-defined]
+    ddpm = make_scheduler("ddpm", "epsilon", trained)
+    assert not ddpm.config["clip_sample"]  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("name", SCHEDULERS["flow_prediction"])
 @pytest.mark.parametrize("num_steps", [2, 8])
 def test_flow_schedulers_lead_from_noise_to_the_clip(name: str, num_steps: int) -> None:

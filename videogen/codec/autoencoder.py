@@ -15,6 +15,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from videogen.codec.contract import check_pixel_shape
+
 _PATCH = 4  # side of the pixel patches that become channels before the first convolution
 _MERGE = 2  # further reduction in space, at which the frames of a group are joined
 
@@ -110,22 +112,7 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
 
     def check_pixel_shape(self, shape: torch.Size | tuple[int, ...]) -> None:
         """Raise ValueError unless clips of this shape `(B, 3, F, H, W)` can be encoded exactly."""
-        if len(shape) != 5 or shape[1] != 3:
-            raise ValueError(f"`pixels` must be (B, 3, F, H, W), got {tuple(shape)}")
-        per_time, per_space = self.compression
-        for name, value, factor in zip(
-            ("num_frames", "height", "width"), shape[2:], (per_time, per_space, per_space), strict=True
-        ):
-            check_multiple(name, value, factor)
-
-
-def check_multiple(name: str, value: int, factor: int) -> None:
-    """Raise ValueError unless `value` is a positive multiple of `factor`, naming the nearest two that are."""
-    if value >= 1 and value % factor == 0:
-        return
-    below = max(value, 0) // factor * factor
-    choices = f"{below} or {below + factor}" if below else f"{factor} or {2 * factor}"
-    raise ValueError(f"`{name}` must be a multiple of {factor} for this codec, got {value}: use {choices}")
+        check_pixel_shape(shape, self.compression)
 
 
 class Encoder(nn.Module):

@@ -28,6 +28,7 @@ from rich.progress import (
 from videogen import __version__
 from videogen.commands.plan import PlannedClip
 from videogen.io import WrittenClip, check_fps, frames_to_uint8, write_clip
+from videogen.models.step_cache import StepCache
 from videogen.pipelines.generation import GenerationDefaults, TextToVideo
 from videogen.pipelines.loading import find_folder, model_hash, read_components
 from videogen.sampling.schedulers import make_scheduler
@@ -51,6 +52,7 @@ class Settings:
         height: In pixels.
         width: In pixels.
         fps: Frames per second.
+        cache: What steps take over from earlier ones, as `StepCache.parse` reads it.
     """
 
     model: str | None = None
@@ -64,6 +66,7 @@ class Settings:
     height: int | None = None
     width: int | None = None
     fps: float | None = None
+    cache: str | None = None
 
 
 class Stopwatch:
@@ -134,15 +137,13 @@ class ClipMaker:
     """
 
     def __init__(self, settings: Settings, num_clips: int, watch: Stopwatch) -> None:
+        self.step_cache = None if settings.cache is None else StepCache.parse(settings.cache)
         dtype = check_dtype(settings.dtype)
         device = check_device(settings.device)
         self.watch = watch
         with watch.phase("load"):
             folder = find_folder(settings.model)
-            parts = read_components(folder, dtype)
-            for name in ("vae", "text_encoder", "unet"):
-                # ModelMixin.to would import the hooks of diffusers, and with them torch's compiler.
-                torch.nn.Module.to(parts[name], device)
+            parts = read_components(folder, dtype, device)
             self.generator = TextToVideoWithBar(num_clips, **parts)
             self.model_hash = model_hash(folder)
         if settings.scheduler is not None:
@@ -181,6 +182,7 @@ class ClipMaker:
                 num_inference_steps=numbers.num_inference_steps,
                 guidance_scale=numbers.guidance_scale,
                 seed=clip.seed,
+                step_cache=self.step_cache,
                 output_type="latent",
                 return_dict=False,
             )[0]
@@ -203,6 +205,7 @@ class ClipMaker:
             **asdict(self.numbers),
             "scheduler": settings.scheduler,
             "scheduler_class": type(self.generator.scheduler).__name__,
+            "cache": settings.cache,
             "dtype": settings.dtype,
             "device": settings.device,
             "model": settings.model or "embedded",

@@ -23,6 +23,16 @@ class TextContext:
     mask: Tensor | None = None
     pooled: Tensor | None = None
 
+    def last(self, num_prompts: int) -> TextContext:
+        """The same of the last prompts alone."""
+        rows = slice(self.num_prompts - num_prompts, None)
+        return TextContext(
+            num_prompts,
+            {module: (keys[rows], values[rows]) for module, (keys, values) in self.keys_values.items()},
+            None if self.mask is None else self.mask[rows],
+            None if self.pooled is None else self.pooled[rows],
+        )
+
 
 def check_prompts_fit(num_prompts: int, num_samples: int) -> None:
     """Raise ValueError unless each sample has the same number of prompts, one or more."""

@@ -18,6 +18,8 @@ layers themselves are in `unet3d_layers`.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
+from itertools import pairwise
 from typing import cast
 
 import torch
@@ -28,6 +30,7 @@ from torch import Tensor, nn
 
 from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
 from videogen.models.output import DenoiserOutput
+from videogen.models.step_cache import FeatureCache, reuse
 from videogen.models.text_context import TextContext, check_prompts_fit
 from videogen.models.unet3d_layers import (
     Activation,
@@ -73,6 +76,7 @@ class UNet3D(ModelMixin, ConfigMixin):
     """
 
     _supports_gradient_checkpointing = True
+    cache_kinds = ("deep", "spatial", "text", "temporal")
     _skip_layerwise_casting_patterns = ("norm", "time_embedding")  # type: ignore[assignment]
     gradient_checkpointing = False
     _gradient_checkpointing_func: Callable[..., Tensor]
@@ -112,6 +116,7 @@ class UNet3D(ModelMixin, ConfigMixin):
         self.time_cond_proj_dim = time_cond_proj_dim
         self.act = ACTIVATIONS[act_fn]
         first, last = block_out_channels[0], block_out_channels[-1]
+        self.time_dim = first
         temb_dim = 4 * first
         num_resamplers = len(block_out_channels) - 1
 
@@ -168,6 +173,7 @@ class UNet3D(ModelMixin, ConfigMixin):
         return_dict: bool = True,
         *,
         timestep_cond: Tensor | None = None,
+        cache: FeatureCache | None = None,
     ) -> DenoiserOutput | tuple[Tensor]:
         """Predicts what the scheduler asks for from noisy latents.
 
@@ -180,12 +186,15 @@ class UNet3D(ModelMixin, ConfigMixin):
             encoder_attention_mask: (N, L) bool, True for the tokens to attend to; None attends to all.
             return_dict: whether to return a `DenoiserOutput`, or a tuple of one tensor.
             timestep_cond: (B, `time_cond_proj_dim`), added to the time embedding after a projection.
+            cache: what earlier steps have kept, of use where no gradients are recorded. `deep` is all between
+                the layers of the finest resolution on the way down and those on the way up.
 
         Returns:
             The prediction, `sample` (N, C, f, h, w).
 
         Raises:
-            ValueError: if the shapes do not fit each other or the network.
+            ValueError: if the shapes do not fit each other or the network, or a cache is given while
+                gradients are recorded.
         """
         self._check_inputs(sample, timestep, timestep_cond)
         text = encoder_hidden_states
@@ -193,37 +202,51 @@ class UNet3D(ModelMixin, ConfigMixin):
             text = self.text_context(text, encoder_attention_mask)
         check_prompts_fit(text.num_prompts, len(sample))
         timesteps = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
-        temb = sinusoidal_embedding(timesteps, self.conv_in.out_channels).to(sample.dtype)
+        temb = sinusoidal_embedding(timesteps, self.time_dim).to(sample.dtype)
         temb = self.act(self.time_embedding(temb, timestep_cond))  # (B, T), activated once for all resnets
 
         def run(
             block: nn.Module, layer_idx: int, hidden_states: Tensor, skip: Tensor | None = None
         ) -> Tensor:
-            args = (layer_idx, hidden_states, skip, temb, text)
+            args = (layer_idx, hidden_states, skip, temb, text, cache)
             if torch.is_grad_enabled() and self.gradient_checkpointing:
                 return self._gradient_checkpointing_func(block, *args)
             return block(*args)
 
         hidden_states = self.conv_in(sample.permute(0, 2, 3, 4, 1))  # (B, f, h, w, C)
-        hidden_states = self.transformer_in(hidden_states)
+        hidden_states = self.transformer_in(hidden_states, cache)
 
         skips = [hidden_states]
-        for block in cast(Iterable[UNetBlock], self.down_blocks):
+
+        def down(block: UNetBlock, hidden_states: Tensor) -> Tensor:
             for layer_idx in range(len(block.resnets)):
                 hidden_states = run(block, layer_idx, hidden_states)
                 skips.append(hidden_states)
-            for downsample in block.downsamplers:
-                hidden_states = downsample(hidden_states)
-                skips.append(hidden_states)
+            return hidden_states
 
-        for layer_idx in range(len(self.mid_block.resnets)):
-            hidden_states = run(self.mid_block, layer_idx, hidden_states)
-
-        for block in cast(Iterable[UNetBlock], self.up_blocks):
+        def up(block: UNetBlock, hidden_states: Tensor) -> Tensor:
             for layer_idx in range(len(block.resnets)):
                 hidden_states = run(block, layer_idx, hidden_states, skips.pop())
-            for upsample in block.upsamplers:
-                hidden_states = upsample(hidden_states, size=skips[-1].shape[2:4])
+            return hidden_states
+
+        down_blocks = [cast(UNetBlock, block) for block in self.down_blocks]
+        up_blocks = [cast(UNetBlock, block) for block in self.up_blocks]
+
+        def deep(hidden_states: Tensor) -> Tensor:
+            for finer, block in pairwise(down_blocks):
+                hidden_states = finer.downsamplers[0](hidden_states)
+                skips.append(hidden_states)
+                hidden_states = down(block, hidden_states)
+            for layer_idx in range(len(self.mid_block.resnets)):
+                hidden_states = run(self.mid_block, layer_idx, hidden_states)
+            for block in up_blocks[:-1]:
+                hidden_states = up(block, hidden_states)
+                hidden_states = block.upsamplers[0](hidden_states, size=skips[-1].shape[2:4])
+            return hidden_states
+
+        hidden_states = down(down_blocks[0], hidden_states)
+        hidden_states = reuse(cache, "deep", self, text.num_prompts, partial(deep, hidden_states))
+        hidden_states = up(up_blocks[-1], hidden_states)
 
         hidden_states = self.conv_out(F.silu(self.conv_norm_out(hidden_states)))
         model_pred = hidden_states.permute(0, 4, 1, 2, 3)  # (B, C, f, h, w)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from videogen.models.attention import attention
+from videogen.models.step_cache import FeatureCache, reuse
 from videogen.models.text_context import TextContext, repeat_for_prompts
 
 Activation = Callable[[Tensor], Tensor]
@@ -110,6 +111,7 @@ class Attention(nn.Module):
     def __init__(self, dim: int, head_dim: int, context_dim: int | None = None) -> None:
         super().__init__()
         self.head_dim = head_dim
+        self.is_cross = context_dim is not None
         self.to_q = nn.Linear(dim, dim, bias=False)
         self.to_k = nn.Linear(context_dim or dim, dim, bias=False)
         self.to_v = nn.Linear(context_dim or dim, dim, bias=False)
@@ -163,20 +165,37 @@ class TransformerBlock(nn.Module):
         layers = nn.Sequential(GEGLU(dim, 4 * dim), nn.Identity(), nn.Linear(4 * dim, dim))
         self.ff = nn.Sequential(OrderedDict(net=layers))
 
-    def forward(self, hidden_states: Tensor, num_clips: int = 1, text: TextContext | None = None) -> Tensor:
+    def forward(
+        self,
+        hidden_states: Tensor,
+        num_clips: int = 1,
+        text: TextContext | None = None,
+        cache: FeatureCache | None = None,
+    ) -> Tensor:
         """Maps (B * F, L, ..., D) of `num_clips` clips to (N * F, L, ..., D), one clip for each prompt."""
-        hidden_states = hidden_states + self.attn1(self.norm1(hidden_states))
-        queries = self.norm2(hidden_states)
+        hidden_states = hidden_states + reuse(
+            cache, "spatial", self, len(hidden_states), lambda: self.attn1(self.norm1(hidden_states))
+        )
         if text is None:
-            hidden_states = hidden_states + self.attn2(queries)
-        else:  # all frames of a clip ask as one sequence, so that keys and values exist once
-            queries = queries.view(num_clips, -1, queries.shape[-1])
-            attended = self.attn2(queries, text.keys_values[self.attn2], text.mask)
+            hidden_states = hidden_states + self.attn2(self.norm2(hidden_states))
+        else:
+            attended = reuse(
+                cache,
+                "text",
+                self,
+                text.num_prompts,
+                lambda: self._attend_to_text(hidden_states, num_clips, text),
+            )
             hidden_states = repeat_for_prompts(
                 hidden_states, len(hidden_states) // num_clips * text.num_prompts
             )
             hidden_states = hidden_states + attended.view(hidden_states.shape)
         return hidden_states + self.ff(self.norm3(hidden_states))
+
+    def _attend_to_text(self, hidden_states: Tensor, num_clips: int, text: TextContext) -> Tensor:
+        # All frames of a clip ask as one sequence, so that keys and values exist once: (N, F*L, D).
+        queries = self.norm2(hidden_states).view(num_clips, -1, hidden_states.shape[-1])
+        return self.attn2(queries, text.keys_values[self.attn2], text.mask)
 
 
 class SpatialTransformer(nn.Module):
@@ -189,12 +208,12 @@ class SpatialTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, head_dim, text_dim)])
         self.proj_out = nn.Linear(channels, channels)
 
-    def forward(self, hidden_states: Tensor, text: TextContext) -> Tensor:
+    def forward(self, hidden_states: Tensor, text: TextContext, cache: FeatureCache | None = None) -> Tensor:
         """Maps (B, F, H, W, C) to (N, F, H, W, C), one clip for each prompt of the text."""
         tokens = self.proj_in(self.norm(hidden_states)).flatten(2, 3).flatten(0, 1)  # (B*F, H*W, C)
         for block in self.transformer_blocks:
             num_clips = len(tokens) // hidden_states.shape[1]
-            tokens = block(tokens, num_clips, text)  # (N*F, H*W, C)
+            tokens = block(tokens, num_clips, text, cache)  # (N*F, H*W, C)
         hidden_states = repeat_for_prompts(hidden_states, text.num_prompts)
         return hidden_states + self.proj_out(tokens).view(hidden_states.shape)
 
@@ -210,12 +229,17 @@ class TemporalTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(inner_dim, head_dim)])
         self.proj_out = nn.Linear(inner_dim, channels)
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor, cache: FeatureCache | None = None) -> Tensor:
         """Maps (B, F, H, W, C) to the same shape."""
+        return hidden_states + reuse(
+            cache, "temporal", self, len(hidden_states), lambda: self._residual(hidden_states)
+        )
+
+    def _residual(self, hidden_states: Tensor) -> Tensor:
         tokens = self.proj_in(self.norm(hidden_states))  # (B, F, H, W, D)
         for block in self.transformer_blocks:
             tokens = block(tokens)
-        return hidden_states + self.proj_out(tokens)
+        return self.proj_out(tokens)
 
 
 class Downsample(nn.Module):
@@ -223,11 +247,12 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, padding: int) -> None:
         super().__init__()
+        self.padding = padding
         self.conv = SpatialConv(channels, channels, 3, stride=2, padding=padding)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Maps (B, F, H, W, C) to (B, F, H', W', C): half, rounded up, or down without padding."""
-        if self.conv.padding == (0, 0):
+        if self.padding == 0:
             hidden_states = F.pad(hidden_states, (0, 0, 0, 1, 0, 1))  # at the right and at the bottom only
         return self.conv(hidden_states)
 
@@ -277,6 +302,7 @@ class UNetBlock(nn.Module):
         skip: Tensor | None,
         temb: Tensor,
         text: TextContext,
+        cache: FeatureCache | None = None,
     ) -> Tensor:
         """Runs one layer on (B, F, H, W, C), joined to a skip connection (B, F, H, W, C') on the way up."""
         if skip is not None:
@@ -284,6 +310,6 @@ class UNetBlock(nn.Module):
         hidden_states = self.resnets[layer_idx](hidden_states, temb)
         hidden_states = self.temp_convs[layer_idx](hidden_states)
         if layer_idx < len(self.attentions):
-            hidden_states = self.attentions[layer_idx](hidden_states, text)
-            hidden_states = self.temp_attentions[layer_idx](hidden_states)
+            hidden_states = self.attentions[layer_idx](hidden_states, text, cache)
+            hidden_states = self.temp_attentions[layer_idx](hidden_states, cache)
         return hidden_states

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from videogen.models.attention import attention
 from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
 from videogen.models.output import DenoiserOutput
+from videogen.models.step_cache import FeatureCache, reuse
 from videogen.models.text_context import TextContext, check_prompts_fit, repeat_for_prompts
 
 _PATCH = 2  # latent cells per token, each way
@@ -55,6 +56,7 @@ class UViT3D(ModelMixin, ConfigMixin):
 
     position_frequencies: Tensor
 
+    cache_kinds = ("deep", "spatial", "text")
     _supports_gradient_checkpointing = True
     _repeated_blocks = ["TransformerBlock"]  # noqa: RUF012 - as diffusers declares it
 
@@ -103,6 +105,8 @@ class UViT3D(ModelMixin, ConfigMixin):
         encoder_hidden_states: Tensor | TextContext,
         encoder_attention_mask: Tensor | None = None,
         return_dict: bool = True,
+        *,
+        cache: FeatureCache | None = None,
     ) -> DenoiserOutput | tuple[Tensor]:
         """Predict the velocity `noise - latents` of noisy latents `(1 - t) latents + t noise`.
 
@@ -113,12 +117,14 @@ class UViT3D(ModelMixin, ConfigMixin):
                 or a multiple: prompt n goes with sample n % B.
             encoder_attention_mask: `(N, L)` bool, True where there is a word; all of them by default.
             return_dict: Whether to return a `DenoiserOutput` rather than a tuple.
+            cache: What earlier steps have kept, of use where no gradients are recorded. `deep` is the
+                Transformer, `spatial` its attention among all tokens.
 
         Returns:
             The prediction, `(N, C, f, h, w)`.
 
         Raises:
-            ValueError: If a shape does not fit.
+            ValueError: If a shape does not fit, or a cache is given while gradients are recorded.
         """
         channels = self.config["in_channels"]
         if sample.ndim != 5 or sample.shape[1] != channels:
@@ -133,7 +139,6 @@ class UViT3D(ModelMixin, ConfigMixin):
         time = self.time_embedding(sinusoidal_embedding(timesteps, _TIME_CHANNELS).to(sample.dtype))
         assert text.pooled is not None
         condition = F.silu(repeat_for_prompts(time, text.num_prompts) + text.pooled)
-        modulation = self.modulation(condition).unflatten(-1, (6, -1))  # (B, 6, D)
         frame_condition = condition.repeat_interleave(num_frames, dim=0)
 
         scaled = sample * _per_clip(out_scale, sample)  # to unit variance
@@ -143,25 +148,9 @@ class UViT3D(ModelMixin, ConfigMixin):
         for block in self.down_blocks:
             hidden_states = block(hidden_states, frame_condition, num_frames)
         skip = hidden_states
-
-        rows, columns = hidden_states.shape[2] // _PATCH, hidden_states.shape[3] // _PATCH
-        tokens = F.pixel_unshuffle(hidden_states, _PATCH).permute(0, 2, 3, 1)  # (B*f, rows, columns, 4c)
-        tokens = self.proj_in(tokens).reshape(text.num_prompts, num_frames * rows * columns, -1)
-        places = token_places(num_frames, rows, columns, sample.device)
-        phases = places @ self.position_frequencies.float()
-        features = torch.cat([phases.cos(), phases.sin()], dim=-1).to(tokens.dtype)
-        tokens = tokens + self.position_embedding(features)
-        rotations = rotary_factors(places, self._head_dim)
-        for block in self.blocks:
-            arguments = (tokens, modulation, text, rotations)
-            if self.gradient_checkpointing and torch.is_grad_enabled():
-                tokens = self._gradient_checkpointing_func(block, *arguments)
-            else:
-                tokens = block(*arguments)
-        tokens = self.proj_out(F.layer_norm(tokens, tokens.shape[-1:]))
-
-        tokens = tokens.reshape(-1, rows, columns, tokens.shape[-1]).permute(0, 3, 1, 2)
-        hidden_states = F.pixel_shuffle(tokens, _PATCH) + skip
+        hidden_states = skip + reuse(
+            cache, "deep", self, len(skip), lambda: self._transform(skip, condition, text, cache)
+        )
         for block in self.up_blocks:
             hidden_states = block(hidden_states, frame_condition, num_frames)
         hidden_states = self.conv_out(F.silu(self.norm_out(hidden_states)))[..., :height, :width]
@@ -170,6 +159,30 @@ class UViT3D(ModelMixin, ConfigMixin):
         prediction = _per_clip(skip_scale, sample) * sample + _per_clip(out_scale, sample) * output
         prediction = prediction.flatten(0, 1)
         return DenoiserOutput(sample=prediction) if return_dict else (prediction,)
+
+    def _transform(
+        self, hidden_states: Tensor, condition: Tensor, text: TextContext, cache: FeatureCache | None
+    ) -> Tensor:
+        """What the Transformer adds to hidden_states `(N*f, c, h, w)`; condition `(N, D)`."""
+        num_frames = len(hidden_states) // text.num_prompts
+        rows, columns = hidden_states.shape[2] // _PATCH, hidden_states.shape[3] // _PATCH
+        tokens = F.pixel_unshuffle(hidden_states, _PATCH).permute(0, 2, 3, 1)  # (N*f, rows, columns, 4c)
+        tokens = self.proj_in(tokens).reshape(text.num_prompts, num_frames * rows * columns, -1)
+        places = token_places(num_frames, rows, columns, tokens.device)
+        phases = places @ self.position_frequencies.float()
+        features = torch.cat([phases.cos(), phases.sin()], dim=-1).to(tokens.dtype)
+        tokens = tokens + self.position_embedding(features)
+        rotations = rotary_factors(places, self._head_dim)
+        modulation = self.modulation(condition).unflatten(-1, (6, -1))  # (N, 6, D)
+        for block in self.blocks:
+            arguments = (tokens, modulation, text, rotations, cache)
+            if self.gradient_checkpointing and torch.is_grad_enabled():
+                tokens = self._gradient_checkpointing_func(block, *arguments)
+            else:
+                tokens = block(*arguments)
+        tokens = self.proj_out(F.layer_norm(tokens, tokens.shape[-1:]))
+        tokens = tokens.reshape(-1, rows, columns, tokens.shape[-1]).permute(0, 3, 1, 2)
+        return F.pixel_shuffle(tokens, _PATCH)
 
     @property
     def _head_dim(self) -> int:
@@ -260,21 +273,35 @@ class TransformerBlock(nn.Module):
         modulation: Tensor,
         text: TextContext,
         rotations: Tensor,
+        cache: FeatureCache | None = None,
     ) -> Tensor:
         """Map `(B, N, D)` to the same shape, given the modulation `(B, 6, D)` and B prompts."""
         modulation = (modulation + self.modulation_table)[:, :, None]  # (B, 6, 1, D)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind(1)
-        projected = self.to_qkv(_modulate(hidden_states, shift1, scale1))
+        num_rows = len(hidden_states)
+        attended = reuse(
+            cache,
+            "spatial",
+            self,
+            num_rows,
+            lambda: self._attend(_modulate(hidden_states, shift1, scale1), rotations),
+        )
+        hidden_states = torch.addcmul(hidden_states, gate1, attended)
+        hidden_states = hidden_states + reuse(
+            cache, "text", self, num_rows, lambda: self._attend_to_text(hidden_states, text)
+        )
+        return torch.addcmul(hidden_states, gate2, self.mlp(_modulate(hidden_states, shift2, scale2)))
+
+    def _attend(self, hidden_states: Tensor, rotations: Tensor) -> Tensor:
+        projected = self.to_qkv(hidden_states)
         query, key, value = (self._heads(part) for part in projected.chunk(3, -1))
         query, key = rotate(self.norm_q(query), rotations), rotate(self.norm_k(key), rotations)
-        attended = attention(query, key, value).transpose(1, 2).flatten(2)
-        hidden_states = torch.addcmul(hidden_states, gate1, self.to_out(attended))
+        return self.to_out(attention(query, key, value).transpose(1, 2).flatten(2))
 
+    def _attend_to_text(self, hidden_states: Tensor, text: TextContext) -> Tensor:
         query = self._heads(self.cross_to_q(F.layer_norm(hidden_states, hidden_states.shape[-1:])))
         attended = attention(query, *text.keys_values[self], text.mask).transpose(1, 2).flatten(2)
-        hidden_states = hidden_states + self.cross_to_out(attended)
-
-        return torch.addcmul(hidden_states, gate2, self.mlp(_modulate(hidden_states, shift2, scale2)))
+        return self.cross_to_out(attended)
 
     def keys_values(self, encoder_hidden_states: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of words `(B, L, D_text)` for the cross-attention, `(B, heads, L, d)` each."""

@@ -88,7 +88,7 @@ def _read_pickle(path: Path) -> dict[str, Tensor]:
         # Files from before torch 1.6 are no zip archives and cannot be mapped.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
             f"{path} cannot be read, it may be truncated or hold more than tensors: {reason}"
         ) from error

@@ -12,3 +12,10 @@ def classifier_free(noise_pred_uncond: Tensor, noise_pred_text: Tensor, guidance
     shape.
     """
     return noise_pred_uncond + guidance_scale * (noise_pred_text - noise_pred_uncond)
+
+
+def classifier_free_by_difference(
+    noise_pred_text: Tensor, difference: Tensor, guidance_scale: float
+) -> Tensor:
+    """The same, given `noise_pred_text - noise_pred_uncond`, or that of an earlier step, as `difference`."""
+    return noise_pred_text + (guidance_scale - 1) * difference

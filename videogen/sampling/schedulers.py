@@ -34,7 +34,16 @@ SCHEDULERS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
 }
 """For each prediction: name, class in diffusers, settings beside those of the model's own scheduler."""
 
-_TRAINED_SETTINGS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "prediction_type")
+_TRAINED_SETTINGS = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "prediction_type",
+    "clip_sample",
+    "set_alpha_to_one",
+    "steps_offset",
+)
 
 
 def flow_scheduler() -> FlowMatchEulerDiscreteScheduler:
@@ -69,11 +78,13 @@ def make_scheduler(name: str, prediction_type: str, trained: SchedulerMixin) -> 
     import diffusers
 
     class_name, settings = choices[name]
+    kind = getattr(diffusers, class_name)
     if prediction_type == "flow_prediction":
-        return getattr(diffusers, class_name)(**settings)
+        return kind(**settings)
     config = trained.config  # type: ignore[attr-defined]
-    kept = {key: config[key] for key in _TRAINED_SETTINGS if key in config}
-    return getattr(diffusers, class_name)(**kept, **settings)
+    accepted = inspect.signature(kind).parameters
+    kept = {key: config[key] for key in _TRAINED_SETTINGS if key in config and key in accepted}
+    return kind(**kept, **settings)
 
 
 def prediction_type_of(scheduler: SchedulerMixin) -> str:
