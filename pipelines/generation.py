@@ -327,7 +327,9 @@ class TextToVideo:
             [prompt_embeds] if negative_prompt_embeds is None else [negative_prompt_embeds, prompt_embeds]
         )
         together = torch.cat(embeds)
-        return self.unet.text_context(together.to(self.unet.dtype), together.ne(0).any(-1))
+        mask = together.ne(0).any(-1)
+        # Without a mask, attention has faster kernels.
+        return self.unet.text_context(together.to(self.unet.dtype), None if bool(mask.all()) else mask)
 
     def _predict(
         self,

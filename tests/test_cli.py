@@ -207,6 +207,8 @@ def test_a_warning_is_one_line_and_comes_once(model: Path) -> None:
         (["--scheduler", "foo"], "known are euler"),
         (["--device", "tpu"], "known are cpu, cuda"),
         (["--device", "cuda:99"], "not available"),
+        (["--attention", "flash"], "must be one of sdpa, xformers"),
+        (["--attention", "xformers"], "no kernels for 'cpu'"),
         (["--dtype", "int8"], "known are float32"),
         (["--out", "c.avi"], "use .mp4"),
         (["--out", "no/c.mp4"], "does not exist"),

@@ -96,6 +96,9 @@ def generate(
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
     dtype: Annotated[str, typer.Option(metavar="NAME", help="float32, bfloat16 or float16.")] = "float32",
+    attention: Annotated[
+        str, typer.Option(metavar="NAME", help="sdpa, or xformers on a CUDA device that has it.")
+    ] = "sdpa",
     timings: Annotated[bool, typer.Option("--timings", help="Say where the seconds went.")] = False,
 ) -> None:
     """Make clips from prompts.
@@ -131,6 +134,7 @@ def generate(
             width=width,
             fps=fps,
             cache=cache,
+            attention=attention,
         )
         for clip, written in generate_clips(clips, settings, watch):
             typer.echo(f"{typer.format_filename(written.path)}  seed {clip.seed}")

@@ -1,12 +1,14 @@
 """The attention backend: its two forms agree, on values, gradients and masks."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from videogen.models import attention as attention_module
-from videogen.models.attention import attention
+from videogen.models.attention import attention, set_attention_backend
 
 
 def make_qkv(
@@ -82,3 +84,21 @@ def test_more_sequences_than_a_cuda_grid_holds(shape):
     q = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     x = q.cuda()
     torch.testing.assert_close(attention(x, x, x).cpu(), attention(q, q, q), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "message"),
+    [
+        ("flash", "cuda", "`attention` must be one of sdpa, xformers, got 'flash'"),
+        ("xformers", "cpu", "'xformers' has no kernels for 'cpu': use 'sdpa', or a CUDA device"),
+    ],
+)
+def test_a_backend_that_cannot_be_used_is_refused(name: str, device: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        set_attention_backend(name, device)
+
+
+@pytest.mark.skipif(find_spec("xformers") is not None, reason="xformers is installed")
+def test_a_backend_that_is_not_installed_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"pip install 'videogen\[xformers\]'"):
+        set_attention_backend("xformers")

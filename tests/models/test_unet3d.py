@@ -264,6 +264,9 @@ def test_every_optimiser_step_lowers_the_loss():
         ({"act_fn": "tanh"}, "`act_fn`.*silu.*got 'tanh'"),
         ({"downsample_padding": 2}, r"`downsample_padding` must be chosen from \[0, 1\], got 2"),
         ({"layers_per_block": 0}, "`layers_per_block` must be at least 1, got 0"),
+        ({"norm_num_groups": 0}, "`norm_num_groups` must be at least 1, got 0"),
+        ({"attention_head_dim": 0}, "`attention_head_dim` must be at least 1, got 0"),
+        ({"block_out_channels": (16, -32)}, "`block_out_channels` must be at least 1, got -32"),
     ],
 )
 def test_an_impossible_config_is_refused(change, message):

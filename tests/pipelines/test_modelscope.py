@@ -212,7 +212,8 @@ def test_a_saved_pipeline_makes_the_same_clip(folder: Path, tmp_path: Path, load
     loaders = LOADERS | {"from_pretrained": ModelScopePipeline.from_pretrained}
     loaded = loaders[loader](tmp_path / "saved")
     assert loaded.defaults == pipeline.defaults
-    np.testing.assert_array_equal(frames_of(loaded), frames_of(pipeline))
+    atol = 1e-4 if loader == "load_generator" else 0  # its network is packed: the same but for rounding
+    np.testing.assert_allclose(frames_of(loaded), frames_of(pipeline), atol=atol, rtol=0)
 
 
 def test_what_is_saved_names_the_public_classes(folder: Path, tmp_path: Path) -> None:

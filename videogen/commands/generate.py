@@ -28,9 +28,10 @@ from rich.progress import (
 from videogen import __version__
 from videogen.commands.plan import PlannedClip
 from videogen.io import WrittenClip, check_fps, frames_to_uint8, write_clip
+from videogen.models.attention import set_attention_backend
 from videogen.models.step_cache import StepCache
 from videogen.pipelines.generation import GenerationDefaults, TextToVideo
-from videogen.pipelines.loading import find_folder, model_hash, read_components
+from videogen.pipelines.loading import find_folder, model_hash, read_packed_components
 from videogen.sampling.schedulers import make_scheduler
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -53,6 +54,7 @@ class Settings:
         width: In pixels.
         fps: Frames per second.
         cache: What steps take over from earlier ones, as `StepCache.parse` reads it.
+        attention: One of `ATTENTION_BACKENDS`.
     """
 
     model: str | None = None
@@ -67,6 +69,7 @@ class Settings:
     width: int | None = None
     fps: float | None = None
     cache: str | None = None
+    attention: str = "sdpa"
 
 
 class Stopwatch:
@@ -140,10 +143,11 @@ class ClipMaker:
         self.step_cache = None if settings.cache is None else StepCache.parse(settings.cache)
         dtype = check_dtype(settings.dtype)
         device = check_device(settings.device)
+        set_attention_backend(settings.attention, device)
         self.watch = watch
         with watch.phase("load"):
             folder = find_folder(settings.model)
-            parts = read_components(folder, dtype, device)
+            parts = read_packed_components(folder, dtype, device)
             self.generator = TextToVideoWithBar(num_clips, **parts)
             self.model_hash = model_hash(folder)
         if settings.scheduler is not None:

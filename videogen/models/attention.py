@@ -1,11 +1,40 @@
 """The attention backend that all networks share."""
 
+from contextvars import ContextVar
+from importlib.util import find_spec
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 MAX_CUDA_GRID = 65_535
 """CUDA's limit on the y and z sizes of a kernel's grid, where the fused kernels put batch and heads."""
+
+ATTENTION_BACKENDS = ("sdpa", "xformers")
+
+_backend: ContextVar[str] = ContextVar("attention_backend", default="sdpa")
+
+
+def set_attention_backend(name: str, device: torch.device | str = "cuda") -> None:
+    """Choose what computes attention from here on, in all networks.
+
+    Args:
+        name: `sdpa`, torch's own fused attention, or `xformers`, whose kernels exist for CUDA only.
+        device: Where the networks run.
+
+    Raises:
+        ValueError: If the name is unknown, or xformers is not installed or cannot run on the device.
+    """
+    if name not in ATTENTION_BACKENDS:
+        raise ValueError(f"`attention` must be one of {', '.join(ATTENTION_BACKENDS)}, got {name!r}")
+    if name == "xformers" and torch.device(device).type != "cuda":
+        raise ValueError(
+            f"`attention` 'xformers' has no kernels for {torch.device(device).type!r}: "
+            "use 'sdpa', or a CUDA device"
+        )
+    if name == "xformers" and find_spec("xformers") is None:
+        raise ValueError("`attention` 'xformers' is not installed: pip install 'videogen[xformers]'")
+    _backend.set(name)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -30,10 +59,23 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
         and (q.requires_grad or k.requires_grad or v.requires_grad)
     ):
         return _plain_attention(q, k, v, mask)
+    if q.is_cuda and _backend.get() == "xformers":
+        return _xformers_attention(q, k, v, mask)
     for dim in (0, 1):
         if q.is_cuda and q.shape[dim] > MAX_CUDA_GRID:
             return _attention_in_chunks(q, k, v, mask, dim)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def _xformers_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    from xformers.ops import memory_efficient_attention
+
+    bias = None
+    if mask is not None:
+        bias = torch.zeros(mask.shape, dtype=q.dtype, device=q.device).masked_fill_(~mask, -torch.inf)
+        bias = bias.expand(*q.shape[:3], k.shape[2])
+    rows = [tensor.transpose(1, 2) for tensor in (q, k, v)]  # (B, L, heads, D), as xformers wants them
+    return memory_efficient_attention(*rows, attn_bias=bias).transpose(1, 2)
 
 
 def _plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

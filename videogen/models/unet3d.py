@@ -105,8 +105,15 @@ class UNet3D(ModelMixin, ConfigMixin):
         _check_choices("up_block_types", up_block_types, UP_BLOCK_TYPES)
         _check_choices("act_fn", [act_fn], ACTIVATIONS)
         _check_choices("downsample_padding", [downsample_padding], (0, 1))
-        if layers_per_block < 1:
-            raise ValueError(f"`layers_per_block` must be at least 1, got {layers_per_block}")
+        counts = {
+            "layers_per_block": layers_per_block,
+            "norm_num_groups": norm_num_groups,
+            "attention_head_dim": attention_head_dim,
+            "block_out_channels": min(block_out_channels, default=1),
+        }
+        for name, value in counts.items():
+            if value < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {value}")
         down_attends = [DOWN_BLOCK_TYPES[block_type] for block_type in down_block_types]
         up_attends = [UP_BLOCK_TYPES[block_type] for block_type in up_block_types]
         _check_channels(block_out_channels, down_attends, up_attends, norm_num_groups, attention_head_dim)
