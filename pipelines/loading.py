@@ -84,7 +84,7 @@ def load_generator(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
 ) -> TextToVideo:
-    """The same model for clips alone, without diffusers' pipeline class, whose import takes longer than a clip.
+    """The same model for clips alone, without the slow import of diffusers' pipeline class.
 
     On a CPU a `UNet3D` is packed: it gives the same numbers but for rounding, faster, and can be neither
     saved nor moved.

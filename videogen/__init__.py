@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from videogen.codec.autoencoder import VideoAutoencoder
     from videogen.io import read_clip, write_clip
+    from videogen.models.step_cache import StepCache
     from videogen.models.unet3d import UNet3D
     from videogen.models.uvit import UViT3D
     from videogen.pipelines.loading import load
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "StepCache",
     "TextEncoder",
     "TextToVideoPipeline",
     "UNet3D",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "StepCache": "videogen.models.step_cache",
     "TextEncoder": "videogen.text.encoder",
     "TextToVideoPipeline": "videogen.pipelines.text_to_video",
     "UNet3D": "videogen.models.unet3d",
