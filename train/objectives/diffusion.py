@@ -51,9 +51,9 @@ class UViTConfig:
 
 @dataclass(frozen=True)
 class UNet3DConfig:
-    """Sizes of a `UNet3D` with two resolutions, attention at both."""
+    """Sizes of a `UNet3D` with two resolutions, attention at both; as many parameters as the default `UViT3D`."""
 
-    block_out_channels: tuple[int, int] = (96, 192)
+    block_out_channels: tuple[int, int] = (64, 128)
     layers_per_block: int = 1
     attention_head_dim: int = 32
 

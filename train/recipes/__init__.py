@@ -9,6 +9,7 @@ from videogen.train.recipes.shapes import (
     shapes_mini_t2v,
     shapes_mini_unet3d,
     shapes_t2v,
+    shapes_t2v_longer,
 )
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
@@ -17,4 +18,5 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_mini_t2v": shapes_mini_t2v,
     "shapes_mini_unet3d": shapes_mini_unet3d,
     "shapes_t2v": shapes_t2v,
+    "shapes_t2v_longer": shapes_t2v_longer,
 }

@@ -58,14 +58,14 @@ def shapes_mini_t2v() -> TrainConfig:
         name="shapes_mini_t2v",
         objective=DiffusionObjectiveConfig(),
         source=ShapesClips(world="shapes-mini"),
-        num_steps=500,
+        num_steps=1100,
         batch_size=32,
-        learning_rate=2e-3,
-        warmup_steps=60,
-        decay_steps=150,
-        ema_decay=0.98,
-        checkpoint_every=50,
-        preview_every=175,
+        learning_rate=3e-3,
+        warmup_steps=100,
+        decay_steps=800,
+        ema_decay=0.99,
+        checkpoint_every=100,
+        preview_every=275,
     )
 
 
@@ -91,4 +91,20 @@ def shapes_t2v() -> TrainConfig:
         checkpoint_every=125,
         keep_checkpoints=100,
         preview_every=500,
+    )
+
+
+def shapes_t2v_longer() -> TrainConfig:
+    """`shapes_t2v` taken further, on clips it has not seen."""
+    return replace(
+        shapes_t2v(),
+        name="shapes_t2v_longer",
+        objective=DiffusionObjectiveConfig(
+            codec=f"{RUNS}/shapes_codec/result", init_from=f"{RUNS}/shapes_t2v/result", seed=1
+        ),
+        source=ShapesClips(seed=5, two_object_rate=0.15),
+        num_steps=8000,
+        learning_rate=2e-3,
+        decay_steps=7900,
+        seed=1,
     )
