@@ -141,6 +141,23 @@ def test_the_decoder_alone(codec_folder: Path) -> None:
     assert all(parameter.grad is None for parameter in objective.codec.encoder.parameters())
 
 
+@torch.no_grad()
+def test_a_new_decoder_for_old_latents(codec_folder: Path) -> None:
+    config = CodecObjectiveConfig(
+        init_from=str(codec_folder),
+        train_encoder=False,
+        new_decoder=True,
+        decoder_dims=(8, 24),
+        decoder_depths=(1, 2),
+    )
+    codec, old = config.build().codec, VideoAutoencoder.from_pretrained(codec_folder)
+    pixels = SOURCE.batch(range(2)).pixels
+    assert torch.equal(codec.encode(pixels), old.encode(pixels))
+    assert codec.decode(codec.encode(pixels)).shape == pixels.shape
+    assert len(codec.decoder.coarse_blocks) == 2 and codec.decoder.conv_in.out_channels == 24
+    assert codec.config["decoder_dims"] == (8, 24)
+
+
 # Diffusion
 
 

@@ -51,7 +51,7 @@ class UViTConfig:
 
 @dataclass(frozen=True)
 class UNet3DConfig:
-    """Sizes of a `UNet3D` with two resolutions, attention at both; as many parameters as the default `UViT3D`."""
+    """Sizes of a `UNet3D` with two resolutions, attention at both: as large as the default `UViTConfig`."""
 
     block_out_channels: tuple[int, int] = (64, 128)
     layers_per_block: int = 1
