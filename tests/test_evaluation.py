@@ -9,38 +9,24 @@ from torch import Tensor
 from typer import Typer
 from typer.testing import CliRunner
 
-from videogen.codec.autoencoder import VideoAutoencoder
+from tests.tiny import randomise
+from tests.tiny_pipeline import make_pipeline
 from videogen.codec.pixels import frames_to_pixels
 from videogen.commands.evaluate import evaluate_command
 from videogen.data.shapes.captions import vocabulary
 from videogen.data.shapes.world import SHAPES_MINI
 from videogen.evaluation import EvaluationReport, codec_psnr, evaluate, generate_clips, markdown_table
 from videogen.metrics.prompt_accuracy import evaluation_prompts
-from videogen.models.uvit import UViT3D
 from videogen.pipelines.text_to_video import TextToVideoPipeline
-from videogen.sampling.schedulers import flow_scheduler
 from videogen.text.encoder import TextEncoder
 
 
 @pytest.fixture(scope="module")
 def pipeline() -> TextToVideoPipeline:
     """A pipeline with random weights."""
-    torch.manual_seed(0)
-    built = TextToVideoPipeline(
-        VideoAutoencoder(
-            encoder_dims=(8, 16), decoder_dims=(8, 16), encoder_depths=(1, 1), decoder_depths=(1, 1)
-        ).eval(),
-        TextEncoder(vocabulary(), hidden_size=16, num_layers=1).eval(),
-        UViT3D(
-            conv_dim=16,
-            num_conv_blocks=1,
-            hidden_size=16,
-            num_layers=1,
-            num_attention_heads=2,
-            cross_attention_dim=16,
-        ).eval(),
-        flow_scheduler(),
-    )
+    text_encoder = TextEncoder(vocabulary(), hidden_size=16, num_layers=1).eval()
+    randomise(text_encoder)
+    built = make_pipeline(TextToVideoPipeline, text_encoder=text_encoder, defaults=None)
     built.set_progress_bar_config(disable=True)
     return built
 

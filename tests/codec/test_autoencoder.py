@@ -7,30 +7,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.tiny import TINY_CODEC, randomise
 from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.codec.contract import check_multiple
 from videogen.data.shapes.dataset import ShapesClips
 from videogen.train.objectives.codec import CodecObjective, CodecObjectiveConfig
 
-TINY: dict[str, Any] = {
-    "latent_channels": 6,
-    "encoder_dims": (8, 16),
-    "decoder_dims": (8, 16),
-    "encoder_depths": (1, 1),
-    "decoder_depths": (1, 1),
-}
+CONFIG = TINY_CODEC | {"latent_channels": 6, "encoder_depths": (1, 1), "decoder_depths": (1, 1)}
 
 
 def make_codec(**config: Any) -> VideoAutoencoder:
     """A tiny codec with random weights everywhere, also where training starts from zero."""
-    codec = VideoAutoencoder(**(TINY | config)).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in codec.parameters():
-            std = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
-            parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
-        codec.latents_mean.copy_(torch.linspace(-1, 1, codec.config["latent_channels"]))
-        codec.latents_std.copy_(torch.linspace(0.5, 2, codec.config["latent_channels"]))
+    codec = VideoAutoencoder(**(CONFIG | config)).eval()
+    randomise(codec)
+    codec.latents_mean.copy_(torch.linspace(-1, 1, codec.config["latent_channels"]))
+    codec.latents_std.copy_(torch.linspace(0.5, 2, codec.config["latent_channels"]))
     return codec
 
 
@@ -154,7 +145,7 @@ def test_save_and_load(tmp_path: Path) -> None:
 
 
 def test_a_new_codec_is_linear() -> None:
-    codec = VideoAutoencoder(**TINY).double()
+    codec = VideoAutoencoder(**CONFIG).double()
     first, second = make_pixels(2, 3, 4, 16, 16).double().split(1)
     nothing = codec.encode(torch.zeros_like(first))
     torch.testing.assert_close(

@@ -4,53 +4,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from tests.tiny import TINY_UVIT, make_inputs, make_network
 from videogen.models.packing import pack_for_inference
 from videogen.models.unet3d import UNet3D
 from videogen.models.unet3d_layers import SpatialConv
 from videogen.models.uvit import UViT3D
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
-
-UNET: dict[str, Any] = {
-    "block_out_channels": (16, 32),
-    "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
-    "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "cross_attention_dim": 12,
-    "attention_head_dim": 8,
-}
-UVIT: dict[str, Any] = {
-    "in_channels": 4,
-    "conv_dim": 8,
-    "num_conv_blocks": 1,
-    "hidden_size": 32,
-    "num_layers": 2,
-    "num_attention_heads": 2,
-    "cross_attention_dim": 12,
-}
-
-
-def make_network(kind: type[UNet3D] | type[UViT3D], **change: Any) -> UNet3D | UViT3D:
-    """Random weights, also where training starts from zero."""
-    network = kind(**((UNET if kind is UNet3D else UVIT) | change)).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            std = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.2
-            parameter.add_(std * torch.randn(parameter.shape, generator=generator))
-    return network
-
-
-def make_inputs(*shape: int) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return (
-        torch.randn(shape, generator=generator),
-        torch.tensor(300.0),
-        torch.randn(2 * shape[0], 7, 12, generator=generator),
-    )
 
 
 @torch.no_grad()
@@ -67,7 +29,7 @@ def make_inputs(*shape: int) -> tuple[Tensor, Tensor, Tensor]:
 def test_a_packed_network_predicts_the_same(
     kind: type[UNet3D] | type[UViT3D], change: dict[str, Any], shape: tuple[int, ...]
 ) -> None:
-    inputs = make_inputs(*shape)
+    inputs = make_inputs(shape, prompts_per_sample=2)
     network = make_network(kind, **change)
     expected = network(*inputs).sample
     pack_for_inference(network)
@@ -77,7 +39,7 @@ def test_a_packed_network_predicts_the_same(
 
 @torch.no_grad()
 def test_packs_in_bfloat16() -> None:
-    inputs = [tensor.bfloat16() for tensor in make_inputs(1, 4, 3, 4, 4)]
+    inputs = [tensor.bfloat16() for tensor in make_inputs((1, 4, 3, 4, 4), prompts_per_sample=2)]
     network = make_network(UNet3D)
     exact = network(*[tensor.float() for tensor in inputs]).sample
     nn.Module.to(network, torch.bfloat16)
@@ -98,4 +60,4 @@ def test_a_convolution_of_a_tiny_image_equals_the_plain_one(size: tuple[int, int
 
 def test_a_network_elsewhere_is_refused() -> None:
     with pytest.raises(ValueError, match=r"must be on the CPU to be packed, .*weight is on meta"):
-        pack_for_inference(UViT3D(**UVIT).to("meta"))
+        pack_for_inference(UViT3D(**TINY_UVIT).to("meta"))

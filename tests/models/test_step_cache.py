@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.tiny import DEEP_UNET3D, make_network
 from videogen.models.step_cache import FeatureCache, StepCache, reuse
 from videogen.models.unet3d import UNet3D
 from videogen.models.unet3d_layers import SpatialTransformer, TemporalTransformer
@@ -19,36 +20,9 @@ CASES = [(UNet3D, "deep"), (UNet3D, "spatial"), (UNet3D, "text"), (UNet3D, "temp
 CASES += [(UViT3D, "deep"), (UViT3D, "spatial"), (UViT3D, "text")]
 
 
-def make_network(kind: type[Network]) -> Network:
-    """A tiny network with random weights everywhere, also where training starts from zero."""
-    network: Network
-    if kind is UNet3D:
-        network = UNet3D(
-            block_out_channels=(16, 16, 32),
-            down_block_types=("CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"),
-            up_block_types=("UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"),
-            layers_per_block=1,
-            norm_num_groups=4,
-            cross_attention_dim=12,
-            attention_head_dim=8,
-        )
-    else:
-        network = UViT3D(
-            in_channels=4,
-            conv_dim=8,
-            hidden_size=32,
-            num_layers=2,
-            num_attention_heads=2,
-            cross_attention_dim=12,
-        )
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in network.named_parameters():
-            std = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
-            parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
-            if "norm" in name and name.endswith("weight"):
-                parameter.add_(1)
-    return network.eval()
+def make_deep_network(kind: type[Network]) -> Network:
+    """A tiny network with something to reuse at every depth: a 3D-UNet needs three resolutions for it."""
+    return make_network(kind, **(DEEP_UNET3D | {"layers_per_block": 1} if kind is UNet3D else {}))
 
 
 def make_steps(count: int = 3) -> list[tuple[Tensor, Tensor]]:
@@ -120,7 +94,7 @@ def count_calls(network: Network) -> Counter[str]:
 @torch.no_grad()
 @pytest.mark.parametrize("kind", [UNet3D, UViT3D])
 def test_a_period_of_one_changes_no_bit(kind):
-    network = make_network(kind)
+    network = make_deep_network(kind)
     expected = run_steps(network, None)
     for given, wanted in zip(run_steps(network, FeatureCache(StepCache(), 3)), expected, strict=True):
         assert torch.equal(given, wanted)
@@ -129,7 +103,7 @@ def test_a_period_of_one_changes_no_bit(kind):
 @torch.no_grad()
 @pytest.mark.parametrize(("network_kind", "kind"), CASES)
 def test_reuse_equals_holding_the_outputs_of_the_first_step(network_kind, kind):
-    network = make_network(network_kind)
+    network = make_deep_network(network_kind)
     uncached = run_steps(network, None)
     cache = FeatureCache(StepCache(**{f"{kind}_every": MUCH}), 3)
     cached = run_steps(network, cache)
@@ -143,7 +117,7 @@ def test_reuse_equals_holding_the_outputs_of_the_first_step(network_kind, kind):
 @torch.no_grad()
 @pytest.mark.parametrize(("network_kind", "kind"), CASES)
 def test_what_is_reused_is_not_computed(network_kind, kind):
-    network = make_network(network_kind)
+    network = make_deep_network(network_kind)
     names = {module: name for name, module in network.named_modules()}
     calls = count_calls(network)
     run_steps(network, FeatureCache(StepCache(**{f"{kind}_every": MUCH}), 3))
@@ -153,7 +127,7 @@ def test_what_is_reused_is_not_computed(network_kind, kind):
 
 @torch.no_grad()
 def test_deep_reuse_leaves_the_finest_resolution():
-    network = make_network(UNet3D)
+    network = make_deep_network(UNet3D)
     calls = count_calls(network)
     run_steps(network, FeatureCache(StepCache(deep_every=MUCH), 3))
     shallow = {"conv_in", "transformer_in", "down_blocks.0.resnets.0", "down_blocks.0.attentions.0"}
@@ -218,7 +192,7 @@ def test_rows_of_the_last_prompts_are_taken_and_too_few_are_none():
 @torch.no_grad()
 @pytest.mark.parametrize(("network_kind", "kind"), CASES)
 def test_the_last_prompts_alone_take_over_what_was_theirs(network_kind, kind):
-    network = make_network(network_kind)
+    network = make_deep_network(network_kind)
     (first, first_times), (second, second_times), _ = make_steps()
     text = network.text_context(make_text(), torch.ones(4, 7, dtype=torch.bool))
     outputs = []
@@ -234,7 +208,7 @@ def test_the_last_prompts_alone_take_over_what_was_theirs(network_kind, kind):
 @torch.no_grad()
 @pytest.mark.parametrize("network_kind", [UNet3D, UViT3D])
 def test_more_prompts_than_were_kept_are_computed(network_kind):
-    network = make_network(network_kind)
+    network = make_deep_network(network_kind)
     (first, first_times), (second, second_times), _ = make_steps()
     text = network.text_context(make_text())
     cache = FeatureCache(StepCache(deep_every=MUCH), 3)
@@ -257,7 +231,7 @@ def test_the_last_prompts_of_a_context():
 @pytest.mark.parametrize("network_kind", [UNet3D, UViT3D])
 def test_a_cache_is_refused_where_gradients_are_recorded(network_kind):
     with pytest.raises(ValueError, match="`cache` is for inference"):
-        run_steps(make_network(network_kind), FeatureCache(StepCache(deep_every=2), 3))
+        run_steps(make_deep_network(network_kind), FeatureCache(StepCache(deep_every=2), 3))
 
 
 def test_settings_from_text():

@@ -8,25 +8,11 @@ import pytest
 import torch
 from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 
+from tests.tiny import DEEP_UNET3D, TINY_UNET3D, make_inputs, make_network, randomise
 from videogen.models.output import DenoiserOutput
 from videogen.models.unet3d import UNet3D
 
-TINY: dict[str, Any] = {
-    "block_out_channels": (16, 32),
-    "down_block_types": ("CrossAttnDownBlock3D", "DownBlock3D"),
-    "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D"),
-    "layers_per_block": 1,
-    "norm_num_groups": 4,
-    "cross_attention_dim": 12,
-    "attention_head_dim": 8,
-}
-DEEP: dict[str, Any] = TINY | {
-    "block_out_channels": (16, 32, 32),
-    "down_block_types": ("CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"),
-    "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"),
-    "layers_per_block": 2,
-}
-UNUSUAL: dict[str, Any] = TINY | {
+UNUSUAL: dict[str, Any] = TINY_UNET3D | {
     "in_channels": 3,
     "out_channels": 5,
     "down_block_types": ("DownBlock3D", "CrossAttnDownBlock3D"),
@@ -37,25 +23,13 @@ UNUSUAL: dict[str, Any] = TINY | {
     "norm_eps": 1e-3,
 }
 CASES = {  # config, latents (B, C, f, h, w)
-    "tiny": (TINY, (1, 4, 4, 8, 8)),
-    "odd_frames_not_square_batch_3": (DEEP, (3, 4, 5, 8, 12)),
-    "one_frame": (TINY, (1, 4, 1, 8, 8)),
-    "not_divisible": (DEEP, (2, 4, 3, 7, 9)),
-    "one_pixel": (DEEP, (1, 4, 2, 1, 1)),
+    "tiny": (TINY_UNET3D, (1, 4, 4, 8, 8)),
+    "odd_frames_not_square_batch_3": (DEEP_UNET3D, (3, 4, 5, 8, 12)),
+    "one_frame": (TINY_UNET3D, (1, 4, 1, 8, 8)),
+    "not_divisible": (DEEP_UNET3D, (2, 4, 3, 7, 9)),
+    "one_pixel": (DEEP_UNET3D, (1, 4, 2, 1, 1)),
     "unusual_config": (UNUSUAL, (2, 3, 2, 8, 6)),
 }
-
-
-def randomise(model: torch.nn.Module) -> None:
-    """Gives every parameter a value, also those that start at zero and would hide what lies before them."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.ndim > 1:
-                parameter.copy_(noise / parameter[0].numel() ** 0.5)
-            else:
-                parameter.copy_(0.2 * noise + ("norm" in name and name.endswith("weight")))
 
 
 def make_pair(config: dict[str, Any]) -> tuple[UNet3D, UNet3DConditionModel]:
@@ -64,19 +38,6 @@ def make_pair(config: dict[str, Any]) -> tuple[UNet3D, UNet3DConditionModel]:
     model = UNet3D(**config).eval()
     model.load_state_dict(reference.state_dict(), strict=True)
     return model, reference
-
-
-def make_model(config: dict[str, Any] = TINY) -> UNet3D:
-    model = UNet3D(**config).eval()
-    randomise(model)
-    return model
-
-
-def make_inputs(shape: tuple[int, ...] = (2, 4, 3, 4, 6)) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    latents = torch.randn(shape, generator=generator)
-    timesteps = torch.randint(0, 1000, shape[:1], generator=generator)
-    return latents, timesteps, torch.randn(shape[0], 7, 12, generator=generator)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -115,7 +76,7 @@ def test_gradients_equal_diffusers(case):
 
 
 def test_timestep_condition_equals_diffusers():
-    model, reference = make_pair(TINY | {"time_cond_proj_dim": 6})
+    model, reference = make_pair(TINY_UNET3D | {"time_cond_proj_dim": 6})
     inputs = make_inputs()
     timestep_cond = torch.randn(2, 6, generator=torch.Generator().manual_seed(2))
     with torch.no_grad():
@@ -135,13 +96,13 @@ def test_full_size_has_the_keys_and_shapes_of_the_public_weights():
 
 
 def test_a_new_model_starts_as_diffusers_does_with_temporal_convolutions_that_do_nothing():
-    model, reference = UNet3D(**TINY), UNet3DConditionModel(**TINY)
+    model, reference = UNet3D(**TINY_UNET3D), UNet3DConditionModel(**TINY_UNET3D)
     zeros = [{name for name, p in m.named_parameters() if p.eq(0).all()} for m in (model, reference)]
     assert zeros[0] == zeros[1] != set()
 
 
 def test_save_and_load(tmp_path):
-    model = make_model(UNUSUAL)
+    model = make_network(UNet3D, **UNUSUAL)
     model.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "config.json",
@@ -157,7 +118,7 @@ def test_save_and_load(tmp_path):
 
 
 def test_loads_a_folder_saved_by_diffusers(tmp_path):
-    _, reference = make_pair(TINY)
+    _, reference = make_pair(TINY_UNET3D)
     reference.save_pretrained(tmp_path)
     model = UNet3D.from_pretrained(tmp_path)
     inputs = make_inputs()
@@ -167,7 +128,7 @@ def test_loads_a_folder_saved_by_diffusers(tmp_path):
 
 @pytest.mark.parametrize("requires_grad", [False, True])
 def test_masked_tokens_have_no_influence(requires_grad):
-    model = make_model().requires_grad_(requires_grad)
+    model = make_network(UNet3D).requires_grad_(requires_grad)
     latents, timesteps, text = make_inputs()
     mask = torch.ones(2, 7, dtype=torch.bool)
     mask[0, 4:] = False
@@ -182,7 +143,7 @@ def test_masked_tokens_have_no_influence(requires_grad):
 
 
 def test_a_sample_does_not_depend_on_its_batch():
-    model = make_model(DEEP)
+    model = make_network(UNet3D, **DEEP_UNET3D)
     latents, timesteps, text = make_inputs((3, 4, 3, 8, 8))
     with torch.no_grad():
         together = model(latents, timesteps, text).sample
@@ -193,7 +154,7 @@ def test_a_sample_does_not_depend_on_its_batch():
 
 
 def test_ways_to_give_a_timestep_and_to_take_the_output():
-    model = make_model()
+    model = make_network(UNet3D)
     latents, _, text = make_inputs()
     with torch.no_grad():
         output = model(latents, torch.tensor([400, 400]), text)
@@ -206,7 +167,7 @@ def test_ways_to_give_a_timestep_and_to_take_the_output():
 @pytest.mark.parametrize("training", [False, True])
 def test_gradient_checkpointing_gives_equal_gradients(training):
     config, shape = CASES["not_divisible"]
-    model = make_model(config).train(training)
+    model = make_network(UNet3D, **config).train(training)
     gradients = []
     for enable in (model.disable_gradient_checkpointing, model.enable_gradient_checkpointing):
         enable()
@@ -219,7 +180,7 @@ def test_gradient_checkpointing_gives_equal_gradients(training):
 
 
 def test_gradient_checkpointing_recomputes_instead_of_keeping():
-    model = make_model(DEEP)
+    model = make_network(UNet3D, **DEEP_UNET3D)
 
     def kept() -> int:
         sizes = []
@@ -238,7 +199,7 @@ def test_gradient_checkpointing_recomputes_instead_of_keeping():
 
 
 def test_every_optimiser_step_lowers_the_loss():
-    model = make_model()
+    model = make_network(UNet3D)
     inputs = make_inputs()
     target = torch.randn(inputs[0].shape, generator=torch.Generator().manual_seed(3))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
@@ -271,13 +232,13 @@ def test_every_optimiser_step_lowers_the_loss():
 )
 def test_an_impossible_config_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        UNet3D(**(TINY | change))
+        UNet3D(**(TINY_UNET3D | change))
 
 
-@pytest.mark.parametrize("config", [TINY, DEEP, UNUSUAL], ids=["tiny", "deep", "unusual"])
+@pytest.mark.parametrize("config", [TINY_UNET3D, DEEP_UNET3D, UNUSUAL], ids=["tiny", "deep", "unusual"])
 @torch.no_grad()
 def test_several_prompts_for_a_sample_equal_as_many_passes(config):
-    model = make_model(config)
+    model = make_network(UNet3D, **config)
     sample, timesteps, _ = make_inputs((2, config.get("in_channels", 4), 3, 4, 6))
     texts = torch.randn(6, 7, 12, generator=torch.Generator().manual_seed(2))
     mask = torch.rand(6, 7, generator=torch.Generator().manual_seed(3)) < 0.7
@@ -318,4 +279,4 @@ def test_several_prompts_for_a_sample_equal_as_many_passes(config):
 def test_inputs_that_do_not_fit_are_refused(change, message):
     inputs = dict(zip(("sample", "timestep", "encoder_hidden_states"), make_inputs(), strict=True))
     with pytest.raises(ValueError, match=re.escape(message)):
-        make_model()(**(inputs | change))
+        make_network(UNet3D)(**(inputs | change))

@@ -14,36 +14,16 @@ from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from tests.tiny import DEEP_UNET3D, edit_json, randomise
 from videogen.models.unet3d import UNet3D
 from videogen.models.unet3d_weights import from_modelscope_names, load_unet3d
 
 WEIGHTS = "diffusion_pytorch_model"
-TINY: dict[str, Any] = {
-    "block_out_channels": (16, 32, 32),
-    "down_block_types": ("CrossAttnDownBlock3D", "CrossAttnDownBlock3D", "DownBlock3D"),
-    "up_block_types": ("UpBlock3D", "CrossAttnUpBlock3D", "CrossAttnUpBlock3D"),
-    "layers_per_block": 2,
-    "norm_num_groups": 4,
-    "cross_attention_dim": 12,
-    "attention_head_dim": 8,
-}
-
-
-def randomise(model: torch.nn.Module) -> None:
-    """Gives every parameter a value of its own, also those that start at zero."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.ndim > 1:
-                parameter.copy_(noise / parameter[0].numel() ** 0.5)
-            else:
-                parameter.copy_(0.2 * noise + ("norm" in name and name.endswith("weight")))
 
 
 @pytest.fixture
 def reference() -> UNet3DConditionModel:
-    model = UNet3DConditionModel(**TINY).eval()
+    model = UNet3DConditionModel(**DEEP_UNET3D).eval()
     randomise(model)
     return model
 
@@ -62,11 +42,6 @@ def check_equal(model: UNet3D, reference: UNet3DConditionModel) -> None:
     with torch.no_grad():
         expected = reference(latents, 500, text).sample
         torch.testing.assert_close(model(latents, 500, text).sample, expected, rtol=0, atol=1e-5)
-
-
-def edit(folder: Path, **changes: Any) -> None:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 @pytest.mark.parametrize("form", ["whole", "shards", "bin", "fp16"])
@@ -248,11 +223,11 @@ def test_a_single_file_with_modelscope_names(
         torch.save(state_dict, path)
     else:
         save_file({name: tensor.contiguous() for name, tensor in state_dict.items()}, path)
-    check_equal(load_unet3d(path, config=TINY), reference)
+    check_equal(load_unet3d(path, config=DEEP_UNET3D), reference)
 
 
 def test_a_single_file_with_diffusers_names(folder: Path, reference: UNet3DConditionModel) -> None:
-    check_equal(load_unet3d(folder / f"{WEIGHTS}.safetensors", config=TINY), reference)
+    check_equal(load_unet3d(folder / f"{WEIGHTS}.safetensors", config=DEEP_UNET3D), reference)
 
 
 def test_a_single_file_is_of_the_public_size_by_default(folder: Path) -> None:
@@ -265,12 +240,12 @@ def test_modelscope_names_that_do_not_fit_are_named(tmp_path: Path, reference: U
     good = to_modelscope(reference.state_dict(), reference.config)
     torch.save(good | {"fps_embedding.0.weight": torch.ones(2, 2)}, path)
     with pytest.raises(ValueError, match=f"{re.escape(str(path))} .*: fps_embedding.0.weight is unknown"):
-        load_unet3d(path, config=TINY)
+        load_unet3d(path, config=DEEP_UNET3D)
     torch.save({name: tensor for name, tensor in good.items() if not name.startswith("out.")}, path)
     with pytest.raises(
         ValueError, match=r"conv_norm_out.bias is missing; .*; conv_out.bias is missing and 1"
     ):
-        load_unet3d(path, config=TINY)
+        load_unet3d(path, config=DEEP_UNET3D)
 
 
 # What is refused
@@ -311,7 +286,7 @@ def test_unknown_keys_of_a_config_are_warned_of(folder: Path, reference: UNet3DC
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_unet3d(folder)  # diffusers itself writes keys without a value
-    edit(folder, resnet_scale=2, num_attention_heads=None, only_cross_attention=False)
+    edit_json(folder / "config.json", resnet_scale=2, num_attention_heads=None, only_cross_attention=False)
     with pytest.warns(UserWarning, match="unknown keys, ignored: only_cross_attention, resnet_scale$"):
         model = load_unet3d(folder)
     check_equal(model, reference)
@@ -334,7 +309,7 @@ def test_unknown_keys_of_a_config_are_warned_of(folder: Path, reference: UNet3DC
     ],
 )
 def test_an_impossible_config_is_refused(folder: Path, changes: dict[str, Any], message: str) -> None:
-    edit(folder, **changes)
+    edit_json(folder / "config.json", **changes)
     with pytest.raises(ValueError, match=f"the config of UNet3D cannot be used: .*{message}"):
         load_unet3d(folder)
 

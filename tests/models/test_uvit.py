@@ -7,38 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.tiny import TINY_UVIT, make_inputs, make_network
 from videogen.models.output import DenoiserOutput
 from videogen.models.uvit import UViT3D, flow_preconditioning, rotary_factors, rotate, token_places
-
-TINY: dict[str, Any] = {
-    "in_channels": 4,
-    "conv_dim": 8,
-    "num_conv_blocks": 1,
-    "hidden_size": 32,
-    "num_layers": 2,
-    "num_attention_heads": 2,
-    "cross_attention_dim": 12,
-}
-
-
-def make_model(**config: Any) -> UViT3D:
-    """A tiny network with random weights everywhere, also where training starts from zero."""
-    model = UViT3D(**(TINY | config)).eval()
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            std = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
-            parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
-            if "norm" in name and name.endswith("weight"):
-                parameter.add_(1)
-    return model
-
-
-def make_inputs(*shape: int) -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    sample = torch.randn(shape, generator=generator)
-    timesteps = torch.rand(shape[0], generator=generator) * 1000
-    return sample, timesteps, torch.randn(shape[0], 7, 12, generator=generator)
 
 
 def predict(model: UViT3D, *arguments: Any) -> Tensor:
@@ -50,14 +21,14 @@ def predict(model: UViT3D, *arguments: Any) -> Tensor:
     "shape", [(2, 4, 3, 4, 6), (1, 4, 1, 8, 8), (1, 4, 2, 5, 7), (1, 4, 7, 1, 1), (3, 4, 2, 3, 2)]
 )
 def test_any_number_of_frames_and_any_size(shape: tuple[int, ...]) -> None:
-    prediction = predict(make_model(), *make_inputs(*shape))
+    prediction = predict(make_network(UViT3D), *make_inputs(shape))
     assert prediction.shape == shape and prediction.isfinite().all()
     assert prediction.std() > 0.01
 
 
 @torch.no_grad()
 def test_contract_of_the_output() -> None:
-    model, inputs = make_model(), make_inputs(1, 4, 2, 4, 4)
+    model, inputs = make_network(UViT3D), make_inputs((1, 4, 2, 4, 4))
     output = model(*inputs)
     assert isinstance(output, DenoiserOutput)
     assert torch.equal(output.sample, predict(model, *inputs))
@@ -65,16 +36,16 @@ def test_contract_of_the_output() -> None:
 
 @torch.no_grad()
 def test_a_new_network_predicts_what_the_preconditioning_alone_does() -> None:
-    sample, timesteps, prompts = make_inputs(2, 4, 2, 4, 4)
+    sample, timesteps, prompts = make_inputs((2, 4, 2, 4, 4))
     skip_scale, _ = flow_preconditioning(timesteps / 1000)
     expected = skip_scale[:, None, None, None, None] * sample
-    torch.testing.assert_close(predict(UViT3D(**TINY), sample, timesteps, prompts), expected)
+    torch.testing.assert_close(predict(UViT3D(**TINY_UVIT), sample, timesteps, prompts), expected)
 
 
 @torch.no_grad()
 def test_a_clip_is_the_same_in_any_batch() -> None:
-    model = make_model().double()
-    sample, timesteps, prompts = (value.double() for value in make_inputs(3, 4, 3, 5, 4))
+    model = make_network(UViT3D).double()
+    sample, timesteps, prompts = (value.double() for value in make_inputs((3, 4, 3, 5, 4)))
     mask = torch.ones(3, 7, dtype=torch.bool)
     mask[1, 3:] = False
     together = predict(model, sample, timesteps, prompts, mask)
@@ -82,15 +53,15 @@ def test_a_clip_is_the_same_in_any_batch() -> None:
         item = slice(row, row + 1)
         alone = predict(model, sample[item], timesteps[item], prompts[item], mask[item])
         torch.testing.assert_close(alone, together[item], rtol=0, atol=1e-9)
-    single = make_model()
+    single = make_network(UViT3D)
     alone = predict(single, *(value[:1].float() for value in (sample, timesteps, prompts)), mask[:1])
     torch.testing.assert_close(alone.double(), together[:1], rtol=0, atol=1e-5)
 
 
 @torch.no_grad()
 def test_timesteps_of_any_form_are_the_same() -> None:
-    model = make_model()
-    sample, _, prompts = make_inputs(2, 4, 2, 4, 4)
+    model = make_network(UViT3D)
+    sample, _, prompts = make_inputs((2, 4, 2, 4, 4))
     expected = predict(model, sample, torch.tensor([250.0, 250.0]), prompts)
     for timestep in (250, 250.0, torch.tensor(250), torch.tensor([250])):
         assert torch.equal(predict(model, sample, timestep, prompts), expected)
@@ -98,8 +69,8 @@ def test_timesteps_of_any_form_are_the_same() -> None:
 
 @torch.no_grad()
 def test_masked_words_have_no_influence() -> None:
-    model = make_model()
-    sample, timesteps, prompts = make_inputs(2, 4, 2, 4, 4)
+    model = make_network(UViT3D)
+    sample, timesteps, prompts = make_inputs((2, 4, 2, 4, 4))
     mask = torch.arange(7)[None] < torch.tensor([[3], [7]])
     expected = predict(model, sample, timesteps, prompts, mask)
     changed = torch.where(mask[..., None], prompts, 100.0)
@@ -112,15 +83,15 @@ def test_masked_words_have_no_influence() -> None:
 
 @torch.no_grad()
 def test_a_prompt_without_any_word_is_no_nan() -> None:
-    model, (sample, timesteps, prompts) = make_model(), make_inputs(1, 4, 2, 4, 4)
+    model, (sample, timesteps, prompts) = make_network(UViT3D), make_inputs((1, 4, 2, 4, 4))
     prediction = predict(model, sample, timesteps, prompts, torch.zeros(1, 7, dtype=torch.bool))
     assert prediction.isfinite().all()
 
 
 @torch.no_grad()
 def test_time_words_and_every_place_matter() -> None:
-    model = make_model()
-    sample, timesteps, prompts = make_inputs(1, 4, 3, 6, 6)
+    model = make_network(UViT3D)
+    sample, timesteps, prompts = make_inputs((1, 4, 3, 6, 6))
     expected = predict(model, sample, timesteps, prompts)
     for other in (
         (sample, timesteps / 2, prompts),
@@ -137,8 +108,8 @@ def test_time_words_and_every_place_matter() -> None:
 @pytest.mark.parametrize("axis", [2, 3, 4])
 def test_positions_are_known(axis: int) -> None:
     """Without positions, a network of frames and tokens could not tell a clip from its mirror image."""
-    model = make_model()
-    sample, timesteps, prompts = make_inputs(1, 4, 4, 8, 8)
+    model = make_network(UViT3D)
+    sample, timesteps, prompts = make_inputs((1, 4, 4, 8, 8))
     mirrored = predict(model, sample.flip(axis), timesteps, prompts).flip(axis)
     assert (mirrored - predict(model, sample, timesteps, prompts)).abs().max() > 1e-3
     constant = torch.ones_like(sample)
@@ -170,7 +141,7 @@ def test_places_are_frame_row_and_column_in_the_order_of_the_tokens() -> None:
 
 def test_places_are_told_apart_and_mix_the_axes() -> None:
     """Random Fourier features: no two tokens share them, and they are no sum of parts, one for each axis."""
-    model = make_model()
+    model = make_network(UViT3D)
     phases = token_places(4, 8, 8, torch.device("cpu")) @ model.position_frequencies
     features = torch.cat([phases.cos(), phases.sin()], dim=-1)
     assert torch.pdist(features).min() > 0.1
@@ -180,8 +151,8 @@ def test_places_are_told_apart_and_mix_the_axes() -> None:
 
 
 def test_gradient_checkpointing_gives_the_same_gradients() -> None:
-    model = make_model().double().train()
-    inputs = tuple(value.double() for value in make_inputs(2, 4, 2, 4, 4))
+    model = make_network(UViT3D).double().train()
+    inputs = tuple(value.double() for value in make_inputs((2, 4, 2, 4, 4)))
     gradients = []
     for enabled in (False, True):
         if enabled:
@@ -198,9 +169,9 @@ def test_gradient_checkpointing_gives_the_same_gradients() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_runs_in_the_dtype_of_its_parameters(dtype: torch.dtype) -> None:
-    model, (sample, timesteps, prompts) = make_model(), make_inputs(2, 4, 2, 4, 4)
+    model, (sample, timesteps, prompts) = make_network(UViT3D), make_inputs((2, 4, 2, 4, 4))
     expected = predict(model, sample, timesteps, prompts)
-    model.to(dtype)  # type: ignore[arg-type]  # diffusers' wrapper loses `self` for type checkers
+    model.to(dtype)
     prediction = predict(model, sample.to(dtype), timesteps, prompts.to(dtype))
     assert prediction.dtype == dtype
     torch.testing.assert_close(prediction.float(), expected, rtol=0, atol=0.2)
@@ -208,7 +179,7 @@ def test_runs_in_the_dtype_of_its_parameters(dtype: torch.dtype) -> None:
 
 @torch.no_grad()
 def test_save_and_load(tmp_path: Path) -> None:
-    model, inputs = make_model(), make_inputs(1, 4, 2, 4, 4)
+    model, inputs = make_network(UViT3D), make_inputs((1, 4, 2, 4, 4))
     model.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "config.json",
@@ -219,8 +190,8 @@ def test_save_and_load(tmp_path: Path) -> None:
 
 @torch.no_grad()
 def test_several_prompts_for_a_sample_equal_as_many_passes() -> None:
-    model = make_model()
-    sample, timesteps, _ = make_inputs(2, 4, 3, 4, 6)
+    model = make_network(UViT3D)
+    sample, timesteps, _ = make_inputs((2, 4, 3, 4, 6))
     texts = torch.randn(6, 7, 12, generator=torch.Generator().manual_seed(2))
     mask = torch.rand(6, 7, generator=torch.Generator().manual_seed(3)) < 0.7
     passes = [
@@ -245,12 +216,12 @@ def test_several_prompts_for_a_sample_equal_as_many_passes() -> None:
 )
 def test_wrong_shapes(shape: tuple[int, ...], prompt_shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_model()(torch.zeros(shape), 0, torch.zeros(prompt_shape))
+        make_network(UViT3D)(torch.zeros(shape), 0, torch.zeros(prompt_shape))
 
 
 def test_width_that_does_not_divide_into_heads() -> None:
     with pytest.raises(ValueError, match="got 32 and 5"):
-        make_model(num_attention_heads=5)
+        make_network(UViT3D, num_attention_heads=5)
 
 
 @pytest.mark.parametrize("time", [0.0, 0.3, 0.5, 0.9, 1.0])

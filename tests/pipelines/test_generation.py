@@ -1,84 +1,32 @@
-"""The text-to-video pipeline on tiny real components: what a clip depends on, and what a call refuses."""
+"""The text-to-video pipeline on tiny real components: what a clip depends on, its steps and its output."""
 
 import itertools
 import math
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_ddpm import DDPMScheduler
 from PIL import Image
 from torch import Tensor, nn
 
+from tests.tiny_pipeline import latents_of, make_pipeline, record_batch_sizes
 from videogen.codec.autoencoder import VideoAutoencoder
-from videogen.data.shapes.captions import vocabulary
-from videogen.models.uvit import UViT3D
-from videogen.pipelines.generation import GenerationDefaults, TextToVideo
+from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.output import VideoPipelineOutput
 from videogen.pipelines.text_to_video import TextToVideoPipeline
 from videogen.sampling.noise import sample_noise, seeded_generator
 from videogen.sampling.schedulers import SCHEDULERS, flow_scheduler, make_scheduler
-from videogen.text.encoder import TextEncoder
 
 PROMPT = "a large red circle moves left"
 OTHER = "a small blue star rotates on a white background"
-DEFAULTS = {"num_frames": 8, "height": 16, "width": 24, "num_inference_steps": 3, "guidance_scale": 3.0}
-
-
-def randomise(module: nn.Module) -> None:
-    """Gives every parameter a value, also those that start at zero and would hide what lies before them."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            std = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
-            parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
-            if "norm" in name and name.endswith("weight"):
-                parameter.add_(1)
-
-
-def make_parts() -> dict[str, Any]:
-    vae = VideoAutoencoder(
-        latent_channels=4,
-        encoder_dims=(8, 8),
-        decoder_dims=(8, 8),
-        encoder_depths=(0, 0),
-        decoder_depths=(0, 1),
-    ).eval()
-    text_encoder = TextEncoder(
-        vocabulary(), hidden_size=16, num_layers=1, num_attention_heads=2, max_length=12
-    )
-    unet = UViT3D(
-        in_channels=4, conv_dim=8, num_conv_blocks=1, hidden_size=32, num_layers=1, num_attention_heads=2,
-        cross_attention_dim=16,
-    ).eval()  # fmt: skip
-    randomise(vae)
-    randomise(unet)
-    return {"vae": vae, "text_encoder": text_encoder.eval(), "unet": unet, "scheduler": flow_scheduler()}
-
-
-def make_pipeline(kind: type[TextToVideo] = TextToVideo, **changes: Any) -> TextToVideo:
-    torch.manual_seed(0)
-    return kind(**(make_parts() | {"defaults": DEFAULTS} | changes))
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TQDM_DISABLE", "1")
 
 
 @pytest.fixture
 def pipeline() -> TextToVideo:
-    return make_pipeline()
-
-
-def latents_of(pipeline: TextToVideo, *arguments: Any, **options: Any) -> Tensor:
-    output = pipeline(*arguments, output_type="latent", **options)
-    assert isinstance(output, VideoPipelineOutput) and isinstance(output.frames, Tensor)
-    return output.frames
+    return make_pipeline(TextToVideo)
 
 
 def close(first: Tensor, second: Tensor, atol: float = 1e-5) -> bool:
@@ -363,23 +311,13 @@ def test_flow_schedulers_agree_with_many_steps(pipeline: TextToVideo) -> None:
 
 @pytest.mark.parametrize("name", SCHEDULERS["epsilon"])
 def test_every_epsilon_scheduler_runs(name: str) -> None:
-    pipeline = make_pipeline(scheduler=DDPMScheduler())
+    pipeline = make_pipeline(TextToVideo, scheduler=DDPMScheduler())
     assert pipeline.prediction_type == "epsilon"
     pipeline.scheduler = make_scheduler(name, "epsilon", pipeline.scheduler)
     with_pair = latents_of(pipeline, [OTHER, PROMPT], seed=4, num_inference_steps=4)
     alone = latents_of(pipeline, PROMPT, seed=5, num_inference_steps=4)
     assert alone.isfinite().all()
     assert close(with_pair[1:], alone, atol=1e-3 * float(alone.abs().max()))
-
-
-def test_a_scheduler_of_another_prediction_is_refused(pipeline: TextToVideo) -> None:
-    pipeline.scheduler = DDIMScheduler()
-    sizes = record_batch_sizes(pipeline)
-    with pytest.raises(
-        ValueError, match="DDIMScheduler is set for 'epsilon', but the model predicts 'flow_pre"
-    ):
-        pipeline(PROMPT, seed=0)
-    assert not sizes
 
 
 def test_a_scheduler_may_be_given_the_prediction(pipeline: TextToVideo) -> None:
@@ -389,126 +327,3 @@ def test_a_scheduler_may_be_given_the_prediction(pipeline: TextToVideo) -> None:
         ValueError, match=r"`scheduler` 'ddim' is unknown .*: known are euler, heun, dpm\+\+2m, unipc"
     ):
         make_scheduler("ddim", pipeline.prediction_type, pipeline.scheduler)
-
-
-# What a call refuses
-
-
-def record_batch_sizes(pipeline: TextToVideo) -> list[int]:
-    """Batch size of every call of the denoiser from now on."""
-    sizes: list[int] = []
-    pipeline.unet.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
-    return sizes
-
-
-NAN = math.nan
-BAD: dict[str, tuple[dict[str, Any], str]] = {
-    "no frames": ({"num_frames": 0}, "`num_frames` .* got 0: use 4 or 8"),
-    "negative frames": ({"num_frames": -4}, "`num_frames` .* got -4: use 4 or 8"),
-    "15 frames": ({"num_frames": 15}, "`num_frames` must be a multiple of 4 .* got 15: use 12 or 16"),
-    "height": ({"height": 60}, "`height` must be a multiple of 8 .* got 60: use 56 or 64"),
-    "width": ({"width": 1}, "`width` .* got 1: use 8 or 16"),
-    "no steps": ({"num_inference_steps": 0}, "`num_inference_steps` must be at least 1, got 0"),
-    "no clips": ({"num_videos_per_prompt": 0}, "`num_videos_per_prompt` must be at least 1, got 0"),
-    "guidance nan": ({"guidance_scale": NAN}, "`guidance_scale` must be a finite number .* got nan"),
-    "guidance inf": ({"guidance_scale": math.inf}, "`guidance_scale` .* got inf"),
-    "guidance negative": ({"guidance_scale": -1.0}, "`guidance_scale` .* at least 0, got -1"),
-    "output type": ({"output_type": "gif"}, "`output_type` must be one of np, pt, pil, latent, got 'gif'"),
-    "no prompt": ({"prompt": None}, "either `prompt` or `prompt_embeds`"),
-    "two prompts": ({"prompt_embeds": torch.ones(1, 12, 16)}, "either `prompt` or `prompt_embeds`"),
-    "empty list": ({"prompt": []}, "`prompt` is an empty list"),
-    "no string": ({"prompt": [PROMPT, 3]}, "`prompt` must be a string or a list of strings"),
-    "embeds without batch": (
-        {"prompt": None, "prompt_embeds": torch.ones(12, 16)},
-        r"`prompt_embeds` must be \(P, L, 16\), got \(12, 16\)",
-    ),
-    "embeds too wide": (
-        {"prompt": None, "prompt_embeds": torch.ones(1, 12, 17)},
-        r"`prompt_embeds` must be \(P, L, 16\), got \(1, 12, 17\)",
-    ),
-    "negative count": (
-        {"negative_prompt": ["a", "b"]},
-        "`negative_prompt` must be one for each of 1 .* got 2",
-    ),
-    "two negatives": (
-        {"negative_prompt": "a", "negative_prompt_embeds": torch.ones(1, 12, 16)},
-        "either `negative_prompt` or `negative_prompt_embeds`",
-    ),
-    "negative embeds count": (
-        {"negative_prompt_embeds": torch.ones(2, 12, 16)},
-        "`negative_prompt_embeds` must be one for each of 1 prompts, got 2",
-    ),
-    "negative embeds length": (
-        {"negative_prompt_embeds": torch.ones(1, 5, 16)},
-        r"must be \(1, 12, 16\) like those of the prompt, got \(1, 5, 16\)",
-    ),
-    "latents": (
-        {"latents": torch.zeros(1, 4, 2, 2, 2)},
-        r"`latents` must be \(1, 4, 2, 2, 3\), got \(1, 4, 2, 2, 2\)",
-    ),
-    "seed and generator": ({"seed": 0, "generator": torch.Generator()}, "either `seed` or `generator`"),
-    "generators": ({"generator": [torch.Generator()] * 2}, "`generator` must be one or 1, .* got 2"),
-    "no generators": ({"generator": []}, "`generator` must be one or 1, .* got 0"),
-    "callback inputs": (
-        {"callback_on_step_end_tensor_inputs": ["latent"]},
-        "`callback_on_step_end_tensor_inputs` has latent: known are latents, prompt_embeds",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-@pytest.mark.parametrize("kind", [TextToVideo, TextToVideoPipeline])
-def test_bad_arguments_are_refused_before_any_denoising(kind: type[TextToVideo], case: str) -> None:
-    arguments, message = BAD[case]
-    pipeline = make_pipeline(kind)
-    sizes = record_batch_sizes(pipeline)
-    with pytest.raises(ValueError, match=message):
-        pipeline(**({"prompt": PROMPT} | arguments))
-    assert not sizes
-
-
-def test_unknown_defaults_are_refused() -> None:
-    with pytest.raises(TypeError, match="frames"):
-        make_pipeline(defaults={"frames": 3})
-
-
-# What a call warns of
-
-
-@pytest.fixture
-def caught() -> Iterator[list[warnings.WarningMessage]]:
-    with warnings.catch_warnings(record=True) as messages:
-        warnings.simplefilter("always")
-        yield messages
-
-
-def test_nothing_to_warn_of(pipeline: TextToVideo, caught: list[warnings.WarningMessage]) -> None:
-    latents_of(pipeline, [PROMPT, ""], seed=0)
-    assert not caught
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"prompt": "a red dinosaur"}, "does not know these words of the prompt: 'dinosaur'"),
-        ({"prompt": "a red cirlce"}, "read as others: 'cirlce' as 'circle'"),
-        ({"prompt": "red " * 14}, "its last 3 words are ignored"),
-        ({"num_frames": 12}, "12 frames are asked for, the model was trained on 8"),
-        ({"height": 24}, "24x24 is asked for, the model was trained on 16x24"),
-    ],
-)
-def test_what_a_model_cannot_do_well_is_warned_of(
-    pipeline: TextToVideo, caught: list[warnings.WarningMessage], arguments: dict[str, Any], message: str
-) -> None:
-    latents_of(pipeline, **({"prompt": PROMPT, "seed": 0} | arguments))
-    assert [message in str(warning.message) for warning in caught] == [True]
-
-
-def test_fewer_frames_are_fine(pipeline: TextToVideo, caught: list[warnings.WarningMessage]) -> None:
-    latents_of(pipeline, PROMPT, seed=0, num_frames=4)
-    assert not caught
-
-
-def test_defaults_of_the_embedded_model() -> None:
-    pipeline = make_pipeline(defaults=None)
-    assert pipeline.defaults == GenerationDefaults(16, 64, 64, 8.0, 8, 3.0)

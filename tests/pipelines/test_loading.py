@@ -10,59 +10,23 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from videogen.codec.autoencoder import VideoAutoencoder
-from videogen.data.shapes.captions import vocabulary
+from tests.tiny import edit_json
+from tests.tiny_pipeline import make_pipeline
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
 from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.loading import find_folder, load, load_generator
 from videogen.pipelines.text_to_video import TextToVideoPipeline
-from videogen.sampling.schedulers import flow_scheduler
-from videogen.text.encoder import TextEncoder
 
 PROMPT = "a large red circle moves left"
+DEFAULTS = {"num_frames": 8, "height": 16, "width": 16, "num_inference_steps": 2, "guidance_scale": 2.0}
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-
-
-def make_pipeline(denoiser: str = "uvit") -> TextToVideoPipeline:
-    torch.manual_seed(0)
-    vae = VideoAutoencoder(
-        latent_channels=4,
-        encoder_dims=(8, 8),
-        decoder_dims=(8, 8),
-        encoder_depths=(0, 0),
-        decoder_depths=(0, 0),
-    )
-    text_encoder = TextEncoder(
-        vocabulary(), hidden_size=16, num_layers=1, num_attention_heads=2, max_length=12
-    )
-    unet: UViT3D | UNet3D = UViT3D(
-        in_channels=4, conv_dim=8, num_conv_blocks=0, hidden_size=32, num_layers=1, num_attention_heads=2,
-        cross_attention_dim=16,
-    )  # fmt: skip
-    if denoiser == "unet3d":
-        unet = UNet3D(
-            in_channels=4, out_channels=4, block_out_channels=(8, 8), norm_num_groups=4, layers_per_block=1,
-            down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-            up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"), attention_head_dim=4, cross_attention_dim=16,
-        )  # fmt: skip
-    with torch.no_grad():
-        unet.conv_out.weight.normal_(std=0.1)  # a new denoiser predicts zero
-    defaults = {"num_frames": 8, "height": 16, "width": 16, "num_inference_steps": 2, "guidance_scale": 2.0}
-    pipeline = TextToVideoPipeline(vae, text_encoder, unet, flow_scheduler(), defaults=defaults)
-    for network in (vae, text_encoder, unet):
-        network.eval()
-    return pipeline
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TQDM_DISABLE", "1")
+DENOISERS: dict[str, type[UNet3D] | type[UViT3D]] = {"uvit": UViT3D, "unet3d": UNet3D}
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    make_pipeline().save_pretrained(tmp_path / "model")
+    make_pipeline(TextToVideoPipeline, defaults=DEFAULTS).save_pretrained(tmp_path / "model")
     return tmp_path / "model"
 
 
@@ -78,9 +42,9 @@ LOADERS: dict[str, Callable[[Any], TextToVideo]] = {
 
 
 @pytest.mark.parametrize("loader", LOADERS)
-@pytest.mark.parametrize("denoiser", ["uvit", "unet3d"])
+@pytest.mark.parametrize("denoiser", DENOISERS)
 def test_a_saved_pipeline_makes_the_same_clip(tmp_path: Path, loader: str, denoiser: str) -> None:
-    pipeline = make_pipeline(denoiser)
+    pipeline = make_pipeline(TextToVideoPipeline, DENOISERS[denoiser], defaults=DEFAULTS)
     pipeline.save_pretrained(tmp_path)
     loaded = LOADERS[loader](tmp_path)
     assert loaded.defaults == pipeline.defaults
@@ -169,14 +133,10 @@ def test_pickles_are_not_opened(folder: Path) -> None:
     broken(folder, "diffusion_pytorch_model.bin is a pickle")
 
 
-def edit(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
 def test_what_the_index_lists_must_be_known(folder: Path) -> None:
-    edit(folder / "model_index.json", unet=["diffusers", "UNet2DModel"])
+    edit_json(folder / "model_index.json", unet=["diffusers", "UNet2DModel"])
     broken(folder, "unet is a UNet2DModel, known are .*UViT3D")
-    edit(
+    edit_json(
         folder / "model_index.json",
         unet=["videogen.models.uvit", "UViT3D"],
         scheduler=["diffusers", "NoScheduler"],
@@ -189,7 +149,7 @@ def test_what_the_index_lists_must_be_known(folder: Path) -> None:
 
 
 def test_a_config_that_cannot_be_used(folder: Path) -> None:
-    edit(folder / "unet" / "config.json", num_attention_heads=5)
+    edit_json(folder / "unet" / "config.json", num_attention_heads=5)
     broken(folder, "the config of UViT3D cannot be used: .*got 32 and 5")
 
 

@@ -19,8 +19,16 @@ from diffusers.pipelines.deprecated.text_to_video_synthesis.pipeline_text_to_vid
 )
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTokenizer
 
+from tests.tiny import (
+    CLIP_LENGTH,
+    TINY_UNET3D,
+    edit_json,
+    make_clip_text_model,
+    randomise,
+    write_clip_tokenizer,
+)
 from videogen.codec.image_autoencoder import ImageAutoencoder
 from videogen.io import read_recipe
 from videogen.models.unet3d import UNet3D
@@ -28,23 +36,8 @@ from videogen.pipelines.generation import GenerationDefaults, TextToVideo
 from videogen.pipelines.loading import load, load_generator, model_hash
 from videogen.pipelines.modelscope import ModelScopePipeline
 
-LENGTH = 12  # of a prompt in tokens
 PROMPT = "a red cat"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-
-
-def write_tokenizer(folder: Path) -> None:
-    """Writes a tokenizer in the layout of ModelScope's folder: special_tokens_map.json names the padding."""
-    folder.mkdir()
-    letters = ["!", *"abcdert", *(f"{letter}</w>" for letter in "!abcdert")]
-    tokens = [*letters, "ca", "cat</w>", "re", "red</w>", "<|startoftext|>", "<|endoftext|>"]
-    merges = ["#version: 0.2", "c a", "ca t</w>", "r e", "re d</w>"]
-    specials = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
-    (folder / "vocab.json").write_text(json.dumps({token: idx for idx, token in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("\n".join(merges) + "\n")
-    (folder / "special_tokens_map.json").write_text(json.dumps(specials | {"pad_token": "!"}))
-    config = specials | {"pad_token": "<|endoftext|>", "model_max_length": LENGTH}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
 
 @pytest.fixture(scope="module")
@@ -52,32 +45,9 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> TextToVideoSDPipeline
     """The pipeline of diffusers with tiny networks on random weights, of which none are zero."""
     torch.manual_seed(0)
     tokenizer = tmp_path_factory.mktemp("reference") / "tokenizer"
-    write_tokenizer(tokenizer)
-    text_config = CLIPTextConfig(
-        vocab_size=22,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=LENGTH,
-        hidden_act="gelu",
-        bos_token_id=20,
-        eos_token_id=21,
-    )
-    unet = UNet3DConditionModel(
-        sample_size=(2, 3),
-        block_out_channels=(16, 32),
-        down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-        up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-        layers_per_block=1,
-        norm_num_groups=4,
-        cross_attention_dim=16,
-        attention_head_dim=8,
-    )
-    with torch.no_grad():
-        for name, parameter in unet.named_parameters():
-            if ".conv4." in name:
-                parameter.normal_(std=0.2)
+    write_clip_tokenizer(tokenizer)
+    unet = UNet3DConditionModel(sample_size=(2, 3), **(TINY_UNET3D | {"cross_attention_dim": 16}))
+    randomise(unet)
     vae = AutoencoderKL(
         block_out_channels=(4, 4, 8, 8),
         down_block_types=("DownEncoderBlock2D",) * 4,
@@ -94,18 +64,13 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> TextToVideoSDPipeline
     )
     pipeline = TextToVideoSDPipeline(
         vae.eval(),
-        CLIPTextModel(text_config).eval(),
+        make_clip_text_model(),
         CLIPTokenizer.from_pretrained(tokenizer),
         unet.eval(),
         scheduler,
     )
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TQDM_DISABLE", "1")
 
 
 @pytest.fixture
@@ -179,14 +144,14 @@ def test_kinds_and_defaults(folder: Path) -> None:
 
 
 def test_sample_size_may_be_one_number(folder: Path) -> None:
-    edit(folder / "unet" / "config.json", sample_size=5)
+    edit_json(folder / "unet" / "config.json", sample_size=5)
     defaults = load(folder).defaults
     assert (defaults.height, defaults.width) == (40, 40)
 
 
 def test_padding_is_zero_whatever_the_tokenizer_says(folder: Path) -> None:
     expected = load(folder).encode_prompt(PROMPT)[0]
-    edit(folder / "tokenizer" / "tokenizer_config.json", pad_token="<|endoftext|>")
+    edit_json(folder / "tokenizer" / "tokenizer_config.json", pad_token="<|endoftext|>")
     assert torch.equal(load(folder).encode_prompt(PROMPT)[0], expected)
 
 
@@ -245,7 +210,7 @@ def test_pickles_and_old_names(folder: Path, tmp_path: Path, reference: TextToVi
     state_dict = {
         f"text_model.{name}": tensor for name, tensor in reference.text_encoder.state_dict().items()
     }
-    torch.save(state_dict | {"text_model.embeddings.position_ids": torch.arange(LENGTH)[None]}, path)
+    torch.save(state_dict | {"text_model.embeddings.position_ids": torch.arange(CLIP_LENGTH)[None]}, path)
     (tmp_path / "old" / "text_encoder" / "model.safetensors").unlink(missing_ok=True)
     assert not list((tmp_path / "old").rglob("*.safetensors"))
     np.testing.assert_array_equal(frames_of(load(tmp_path / "old")), expected)
@@ -303,10 +268,6 @@ def test_the_command_line_makes_a_clip(folder: Path, tmp_path: Path) -> None:
 # What is refused
 
 
-def edit(path: Path, **changes: Any) -> None:
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
 def broken(folder: Path, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_generator(folder)
@@ -362,11 +323,11 @@ def test_tensors_that_do_not_fit_are_named(folder: Path, file: str, tensor: str)
 
 
 def test_what_the_index_lists_must_be_known(folder: Path) -> None:
-    edit(folder / "model_index.json", vae=["diffusers", "VQModel"])
+    edit_json(folder / "model_index.json", vae=["diffusers", "VQModel"])
     broken(folder, "vae is a VQModel, known are AutoencoderKL")
-    edit(folder / "model_index.json", vae=[None, None])
+    edit_json(folder / "model_index.json", vae=[None, None])
     broken(folder, "vae is a None, known are AutoencoderKL")
-    edit(folder / "model_index.json", vae=["diffusers", "AutoencoderKL"], unet="unet")
+    edit_json(folder / "model_index.json", vae=["diffusers", "AutoencoderKL"], unet="unet")
     broken(folder, "must name a library and a class for unet")
     index = json.loads((folder / "model_index.json").read_text())
     del index["tokenizer"]
@@ -383,5 +344,5 @@ def test_what_the_index_lists_must_be_known(folder: Path) -> None:
     ],
 )
 def test_an_impossible_config_is_refused(folder: Path, part: str, changes: dict[str, Any]) -> None:
-    edit(folder / part / "config.json", **changes)
+    edit_json(folder / part / "config.json", **changes)
     broken(folder, "the config of .* cannot be used")

@@ -7,76 +7,22 @@ import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from torch import Tensor, nn
 
-from videogen.codec.autoencoder import VideoAutoencoder
-from videogen.data.shapes.captions import vocabulary
+from tests.tiny_pipeline import make_pipeline
 from videogen.models.step_cache import StepCache
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
 from videogen.pipelines.generation import TextToVideo
 from videogen.sampling.schedulers import flow_scheduler
-from videogen.text.encoder import TextEncoder
 
 PROMPTS = ["a large red circle moves left", "a small blue star rotates on a white background"]
 NUM_STEPS = 4
 
 
-def randomise(module: nn.Module) -> None:
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            std = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
-            parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
-            if "norm" in name and name.endswith("weight"):
-                parameter.add_(1)
-
-
-def make_pipeline(network: type[UNet3D] | type[UViT3D]) -> TextToVideo:
-    torch.manual_seed(0)
-    unet: UNet3D | UViT3D
-    if network is UNet3D:
-        unet = UNet3D(
-            block_out_channels=(16, 32),
-            down_block_types=("CrossAttnDownBlock3D", "DownBlock3D"),
-            up_block_types=("UpBlock3D", "CrossAttnUpBlock3D"),
-            layers_per_block=1,
-            norm_num_groups=4,
-            cross_attention_dim=16,
-            attention_head_dim=8,
-        )
-    else:
-        unet = UViT3D(
-            in_channels=4,
-            conv_dim=8,
-            hidden_size=32,
-            num_layers=1,
-            num_attention_heads=2,
-            cross_attention_dim=16,
-        )
-    randomise(unet)
-    vae = VideoAutoencoder(
-        latent_channels=4,
-        encoder_dims=(8, 8),
-        decoder_dims=(8, 8),
-        encoder_depths=(0, 0),
-        decoder_depths=(0, 1),
-    )
-    text_encoder = TextEncoder(
-        vocabulary(), hidden_size=16, num_layers=1, num_attention_heads=2, max_length=12
-    )
-    ddim = DDIMScheduler(clip_sample=False)
-    scheduler = ddim if network is UNet3D else flow_scheduler()
-    defaults = {"num_frames": 12, "height": 32, "width": 40, "num_inference_steps": NUM_STEPS}
-    return TextToVideo(vae.eval(), text_encoder.eval(), unet.eval(), scheduler, defaults=defaults)
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TQDM_DISABLE", "1")
-
-
 @pytest.fixture(params=[UNet3D, UViT3D])
 def pipeline(request: pytest.FixtureRequest) -> TextToVideo:
-    return make_pipeline(request.param)
+    defaults = {"num_frames": 12, "height": 32, "width": 40, "num_inference_steps": NUM_STEPS}
+    scheduler = DDIMScheduler(clip_sample=False) if request.param is UNet3D else flow_scheduler()
+    return make_pipeline(TextToVideo, request.param, scheduler=scheduler, defaults=defaults)
 
 
 def latents_of(pipeline: TextToVideo, **options: Any) -> Tensor:

@@ -1,50 +1,24 @@
 """CLIP and T5 behind the text contract, against transformers' own classes at a tiny size."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel, T5Tokenizer
+from transformers import CLIPTextModel, T5Config, T5EncoderModel, T5Tokenizer
 
+from tests.tiny import CLIP_LENGTH, make_clip_text_model, write_clip_tokenizer
 from videogen.text.contract import PromptEncoder
 from videogen.text.pretrained import CLIPTextEncoder, T5TextEncoder
 
 PROMPTS = ["a red cat", "", "a cat a cat"]
-CLIP_LENGTH, T5_LENGTH = 12, 9
-
-
-def write_clip_tokenizer(folder: Path, pad_token: str) -> None:
-    """Writes a tokenizer in the layout of ModelScope's folder: special_tokens_map.json names the padding."""
-    folder.mkdir(parents=True)
-    letters = ["!", *"abcdert", *(f"{letter}</w>" for letter in "!abcdert")]
-    tokens = [*letters, "ca", "cat</w>", "re", "red</w>", "<|startoftext|>", "<|endoftext|>"]
-    merges = ["#version: 0.2", "c a", "ca t</w>", "r e", "re d</w>"]
-    specials = {"bos_token": "<|startoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
-    (folder / "vocab.json").write_text(json.dumps({token: idx for idx, token in enumerate(tokens)}))
-    (folder / "merges.txt").write_text("\n".join(merges) + "\n")
-    (folder / "special_tokens_map.json").write_text(json.dumps(specials | {"pad_token": pad_token}))
-    config = specials | {"pad_token": "<|endoftext|>", "model_max_length": CLIP_LENGTH}
-    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+T5_LENGTH = 9
 
 
 @pytest.fixture
 def clip_folder(tmp_path: Path) -> Path:
-    write_clip_tokenizer(tmp_path / "tokenizer", pad_token="!")
-    torch.manual_seed(0)
-    config = CLIPTextConfig(
-        vocab_size=22,
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=CLIP_LENGTH,
-        hidden_act="gelu",
-        bos_token_id=20,
-        eos_token_id=21,
-    )
-    CLIPTextModel(config).save_pretrained(tmp_path / "text_encoder")
+    write_clip_tokenizer(tmp_path / "tokenizer")
+    make_clip_text_model().save_pretrained(tmp_path / "text_encoder")
     return tmp_path
 
 
