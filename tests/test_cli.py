@@ -16,18 +16,15 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
 import videogen
+from tests.tiny_pipeline import make_pipeline
 from videogen.cli import app
-from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.commands.generate import TextToVideoWithBar
 from videogen.commands.plan import numbered, plan_clips, slug
-from videogen.data.shapes.captions import vocabulary
 from videogen.io import read_clip, read_recipe, write_clip
 from videogen.models.step_cache import StepCache
-from videogen.models.uvit import UViT3D
 from videogen.pipelines.loading import EMBEDDED, load, model_hash
 from videogen.pipelines.text_to_video import TextToVideoPipeline
-from videogen.sampling.schedulers import flow_scheduler, make_scheduler
-from videogen.text.encoder import TextEncoder
+from videogen.sampling.schedulers import make_scheduler
 
 TINY = ["--height", "16", "--width", "16", "--num-frames", "4", "--steps", "2"]
 
@@ -52,15 +49,8 @@ def error_of(*arguments: object) -> str:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model with random weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        pipeline = TextToVideoPipeline(
-            VideoAutoencoder(encoder_dims=(8, 16), decoder_dims=(8, 16)),
-            TextEncoder(vocabulary(), hidden_size=32, num_layers=1),
-            UViT3D(conv_dim=16, hidden_size=64, num_layers=2, cross_attention_dim=32),
-            flow_scheduler(),
-            defaults={"height": 16, "width": 16, "num_frames": 4, "num_inference_steps": 2},
-        )
+    defaults = {"height": 16, "width": 16, "num_frames": 4, "num_inference_steps": 2}
+    pipeline = make_pipeline(TextToVideoPipeline, defaults=defaults)
     folder = tmp_path_factory.mktemp("model")
     pipeline.save_pretrained(folder)
     return folder

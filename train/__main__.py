@@ -10,17 +10,23 @@ from typing import Annotated, Any
 
 import typer
 
-from videogen.train.recipes import RECIPES
+from videogen.train.recipes import RECIPES, find_recipe
 
 
 def main(
-    recipe: Annotated[str, typer.Argument(help=f"One of: {', '.join(RECIPES)}.")],
+    recipe: Annotated[str, typer.Argument(help=f"One of: {', '.join(RECIPES)}; or MODULE:FUNCTION.")],
     output_dir: Annotated[
         Path | None, typer.Option(help="Folder of the run; by default runs/RECIPE.")
     ] = None,
     num_steps: Annotated[int | None, typer.Option(help="Optimizer steps of the whole run.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Clips per step, over all processes.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its height.")] = None,
+    gradient_accumulation_steps: Annotated[
+        int | None, typer.Option(help="Parts that each process works off its share of a batch in.")
+    ] = None,
+    num_data_workers: Annotated[
+        int | None, typer.Option(help="Processes that make clips ahead of time, for each training process.")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the run.")] = None,
     max_minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint after this time.")] = None,
     tracker: Annotated[str | None, typer.Option(help="`tensorboard`, to log there too.")] = None,
@@ -29,12 +35,16 @@ def main(
 ) -> None:
     """Run a recipe; the same command goes on where it stopped."""
     try:
-        if recipe not in RECIPES:
-            raise ValueError(f"unknown recipe {recipe!r}: known are {', '.join(RECIPES)}")
-        config = RECIPES[recipe]()
+        config = find_recipe(recipe)()
         if num_steps is not None:
             config = config.with_num_steps(num_steps)
-        overrides: dict[str, Any] = {"batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+        overrides: dict[str, Any] = {
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "gradient_accumulation_steps": gradient_accumulation_steps,
+            "num_data_workers": num_data_workers,
+            "seed": seed,
+        }
         given = {name: value for name, value in overrides.items() if value is not None}
         config = dataclasses.replace(config, **given)
         print(json.dumps(config.resolved(), indent=2), flush=True)
@@ -43,7 +53,11 @@ def main(
         from videogen.train.loop import train
 
         result = train(
-            config, output_dir or Path("runs") / recipe, tracker=tracker, cpu=cpu, max_minutes=max_minutes
+            config,
+            output_dir or Path("runs") / config.name,
+            tracker=tracker,
+            cpu=cpu,
+            max_minutes=max_minutes,
         )
     except (ValueError, OSError, FloatingPointError) as error:
         typer.echo(f"error: {error}", err=True)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from videogen.data.batch import ClipSource
 
 if TYPE_CHECKING:
     from videogen.train.objectives.base import ObjectiveConfig
+
+LR_SCHEDULES = ("constant", "linear", "cosine")
+MIXED_PRECISIONS = ("no", "bf16")
 
 
 @dataclass(frozen=True)
@@ -21,19 +26,27 @@ class TrainConfig:
         objective: What is trained, and towards what.
         source: The training clips.
         num_steps: Optimizer steps of the whole run.
-        batch_size: Clips per optimizer step, over all processes.
+        batch_size: Clips per optimizer step, over all processes and micro-batches.
         learning_rate: At its height.
         warmup_steps: Linear rise from zero.
-        decay_steps: Linear fall to zero at the end of the run; before it the rate is constant.
+        decay_steps: Fall to zero at the end of the run; before it the rate is constant.
+        lr_schedule: How it falls: `linear`, `cosine`, or `constant` for not at all.
+        gradient_accumulation_steps: Parts that a process works off its share of a batch in, one after the
+            other, to need less memory; the optimizer steps once for all of them.
         weight_decay: Decoupled, of matrices only.
         max_grad_norm: Gradients are scaled down to this norm.
         ema_decay: Of the averaged weights, which are the ones that are saved as the result.
         seed: Of the initial weights and of everything random in a step.
         log_every: Steps between lines of the log.
         checkpoint_every: Steps between checkpoints.
-        keep_checkpoints: How many of the newest are kept.
+        keep_checkpoints: How many of the newest are kept, beside the best.
+        best_by: Name of the value in the log that tells how good a checkpoint is: the lower its mean over the
+            last `checkpoint_every` steps, the better. Empty for keeping the newest only.
         preview_every: Steps between preview clips; 0 for none.
         mixed_precision: `no` or `bf16`.
+        num_data_workers: Processes beside each training process that make its clips ahead of time; 0 to make
+            them in between steps. On a CPU the run is the same, bit for bit. On an accelerator the clips are
+            made there with 0 and on the CPU with more, so they agree up to rounding.
     """
 
     name: str
@@ -44,6 +57,8 @@ class TrainConfig:
     learning_rate: float
     warmup_steps: int = 100
     decay_steps: int = 0
+    lr_schedule: str = "linear"
+    gradient_accumulation_steps: int = 1
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     ema_decay: float = 0.999
@@ -51,14 +66,39 @@ class TrainConfig:
     log_every: int = 20
     checkpoint_every: int = 500
     keep_checkpoints: int = 2
+    best_by: str = "loss"
     preview_every: int = 500
     mixed_precision: str = "no"
+    num_data_workers: int = 0
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
-        for field in ("num_steps", "batch_size", "log_every", "checkpoint_every", "keep_checkpoints"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"`{field}` must be at least 1, got {getattr(self, field)}")
+        at_least_one = (
+            "num_steps",
+            "batch_size",
+            "gradient_accumulation_steps",
+            "log_every",
+            "checkpoint_every",
+            "keep_checkpoints",
+        )
+        at_least_zero = ("warmup_steps", "decay_steps", "preview_every", "num_data_workers")
+        for least, names in ((1, at_least_one), (0, at_least_zero)):
+            for name in names:
+                if getattr(self, name) < least:
+                    raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
+        for name, known in (("lr_schedule", LR_SCHEDULES), ("mixed_precision", MIXED_PRECISIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if not 0 <= self.ema_decay <= 1:
+            raise ValueError(f"`ema_decay` must be between 0 and 1, got {self.ema_decay}")
+        for name in ("learning_rate", "max_grad_norm"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be above 0, got {getattr(self, name)}")
+        if self.lr_schedule == "constant" and self.decay_steps:
+            raise ValueError(
+                f"`decay_steps` must be 0 with the constant `lr_schedule`, got {self.decay_steps}: "
+                "choose `lr_schedule` linear or cosine for a rate that falls"
+            )
         if self.warmup_steps + self.decay_steps > self.num_steps:
             raise ValueError(
                 "`warmup_steps` and `decay_steps` must fit into `num_steps`, "
@@ -66,9 +106,11 @@ class TrainConfig:
             )
 
     def learning_rate_at(self, step: int) -> float:
-        """The rate of a step, counted from 0: warm-up, plateau, linear decay."""
+        """The rate of a step, counted from 0: warm-up, plateau, decay."""
         rise = (step + 1) / self.warmup_steps if self.warmup_steps else 1.0
         fall = (self.num_steps - step) / self.decay_steps if self.decay_steps else 1.0
+        if self.lr_schedule == "cosine":
+            fall = (1 - math.cos(math.pi * min(1.0, fall))) / 2
         return self.learning_rate * min(1.0, rise, fall)
 
     def with_num_steps(self, num_steps: int) -> TrainConfig:
@@ -83,12 +125,16 @@ class TrainConfig:
 
     def resolved(self) -> dict[str, Any]:
         """The configuration as plain data, as it is printed and saved beside the checkpoints."""
-        return _plain(self)
+        return plain(self)
 
 
-def _plain(value: Any) -> Any:
-    """A dataclass, and those within, as dicts that name their type."""
+def plain(value: Any) -> Any:
+    """A setting as JSON can hold it: dataclasses become dicts that name their type, tuples lists."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {"type": type(value).__name__, **fields}
-    return list(value) if isinstance(value, tuple) else value
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value

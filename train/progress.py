@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
@@ -29,6 +31,7 @@ class Progress:
         self.shown = shown
         self.started = time.monotonic()
         self.last_line = -float("inf")
+        self.first_step_ended: float | None = None
         self.console = Console()
         self.bar = RichProgress(
             TextColumn(config.name),
@@ -48,6 +51,20 @@ class Progress:
     def __exit__(self, *exception: object) -> None:
         self.bar.stop()
 
+    def announce(self, text: str) -> None:
+        """Print a line above the bar."""
+        if self.shown:
+            self.console.print(f"{self.config.name}: {text}", markup=False, highlight=False, soft_wrap=True)
+
+    def stepped(self, step: int) -> None:
+        """Tell, once, how long the run will take: by its second step, since the first one warms up."""
+        if step == self.start + 1:
+            self.first_step_ended = time.monotonic()
+        elif step == self.start + 2 and self.first_step_ended is not None:
+            seconds = time.monotonic() - self.first_step_ended
+            left = _clock(seconds * (self.config.num_steps - step))
+            self.announce(f"{seconds:.2g} s a step, about {left} for the run{_peak_memory()}")
+
     def update(self, step: int, line: dict[str, Any]) -> None:
         """Report a logged line."""
         if not self.shown:
@@ -61,6 +78,16 @@ class Progress:
         elif time.monotonic() - self.last_line > _LINE_SECONDS or step == self.config.num_steps:
             self.last_line = time.monotonic()
             print(f"{self.config.name} {step}/{self.config.num_steps}  {report}", flush=True)
+
+
+def _peak_memory() -> str:
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        return f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of device memory at its peak"
+    if sys.platform != "linux":
+        return ""
+    import resource
+
+    return f", {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB of memory at its peak"
 
 
 def _clock(seconds: float) -> str:

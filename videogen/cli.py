@@ -1,4 +1,5 @@
-"""The command line: `videogen generate`, `videogen info`, `videogen evaluate`.
+"""The command line: `videogen generate`, `videogen info`, `videogen evaluate`, `videogen prepare`,
+`videogen verify-resume`.
 
 Nothing heavy is imported before a command needs it: help, the version and most mistakes are answered at once.
 """
@@ -17,6 +18,8 @@ import typer
 from videogen import __version__
 from videogen.commands.evaluate import evaluate_command
 from videogen.commands.messages import one_line_errors, one_line_warnings
+from videogen.commands.prepare import prepare_command
+from videogen.commands.verify_resume import verify_resume_command
 
 app = typer.Typer(
     name="videogen",
@@ -170,6 +173,24 @@ def _evaluate(**options: Any) -> None:
 
 
 app.command("evaluate")(_evaluate)
+
+
+@functools.wraps(prepare_command)
+def _prepare(**options: Any) -> None:
+    with one_line_errors(), one_line_warnings():
+        prepare_command(**options)
+
+
+app.command("prepare")(_prepare)
+
+
+@functools.wraps(verify_resume_command)
+def _verify_resume(**options: Any) -> None:
+    with one_line_errors(), one_line_warnings():
+        verify_resume_command(**options)
+
+
+app.command("verify-resume")(_verify_resume)
 
 
 def main() -> None:

@@ -1,25 +1,45 @@
 """Checkpoints: exact, whole or absent, and only as many as asked for."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
-from videogen.train.checkpoint import Checkpoint, list_checkpoints, load_checkpoint, save_checkpoint
+from videogen.train.checkpoint import (
+    Checkpoint,
+    Score,
+    best_checkpoint,
+    fingerprint,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 
-def make_checkpoint(step: int = 3) -> Checkpoint:
+def make_checkpoint(step: int = 3, score: Score | None = None) -> Checkpoint:
     generator = torch.Generator().manual_seed(step)
     weights = {"a.weight": torch.randn(4, 5, generator=generator), "b": torch.randn((), generator=generator)}
     ema = {"a.weight": torch.randn(4, 5, generator=generator).T.contiguous().T}
     state = {"momentum": torch.randn(3, generator=generator)}
     groups = [{"params": [0], "betas": (0.9, 0.99), "rule": "muon", "lr": 0.1}]
-    return Checkpoint(step, weights, ema, {"train": {"state": {0: state}, "param_groups": groups}})
+    return Checkpoint(
+        step,
+        weights,
+        ema,
+        {"train": {"state": {0: state}, "param_groups": groups}},
+        random={"cpu": torch.randint(256, (2, 11), generator=generator, dtype=torch.uint8)},
+        config={"name": "test"},
+        frozen="abc",
+        versions={"torch": "2"},
+        score=score,
+    )
 
 
-def save(folder: Path, step: int = 3, keep: int = 2) -> Path:
-    return save_checkpoint(folder, make_checkpoint(step), {"name": "test"}, keep)
+def save(folder: Path, step: int = 3, keep: int = 2, score: Score | None = None) -> Path:
+    return save_checkpoint(folder, make_checkpoint(step, score), keep)
 
 
 def names(folder: Path) -> list[str]:
@@ -27,9 +47,15 @@ def names(folder: Path) -> list[str]:
 
 
 def test_round_trip_is_exact(tmp_path: Path) -> None:
-    loaded, expected = load_checkpoint(save(tmp_path)), make_checkpoint()
-    assert loaded.step == 3
-    for one, other in ((loaded.weights, expected.weights), (loaded.ema, expected.ema)):
+    score = Score("loss", 0.1)
+    loaded, expected = load_checkpoint(save(tmp_path, score=score)), make_checkpoint(3, score)
+    for name in ("step", "config", "frozen", "versions", "score"):
+        assert getattr(loaded, name) == getattr(expected, name), name
+    for one, other in (
+        (loaded.weights, expected.weights),
+        (loaded.ema, expected.ema),
+        (loaded.random, expected.random),
+    ):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in other)
     found, state = loaded.optimizers["train"], expected.optimizers["train"]
@@ -43,6 +69,25 @@ def test_the_newest_are_kept_in_order(tmp_path: Path) -> None:
     assert [path.name for path in list_checkpoints(tmp_path)] == ["step-0000100", "step-0001000"]
     assert names(tmp_path) == ["step-0000100", "step-0001000"]
     assert list_checkpoints(tmp_path / "nothing") == []
+
+
+def test_the_best_is_kept_besides_the_newest(tmp_path: Path) -> None:
+    for step, value in ((1, 0.5), (2, 0.2), (3, 0.4), (4, 0.3)):
+        save(tmp_path, step, keep=1, score=Score("loss", value))
+    assert names(tmp_path) == ["step-0000002", "step-0000004"]
+    assert best_checkpoint(tmp_path, "loss") == tmp_path / "step-0000002"
+    assert best_checkpoint(tmp_path, "fvd") is None
+    save(tmp_path, 5, keep=1, score=Score("fvd", 100.0))  # of another kind: they cannot be compared
+    assert names(tmp_path) == ["step-0000005"]
+    save(tmp_path, 6, keep=1, score=Score("fvd", 100.0))
+    assert names(tmp_path) == ["step-0000006"]  # of equals, the newest
+
+
+def test_steps_are_numbers(tmp_path: Path) -> None:
+    (tmp_path / "step-notes").mkdir()
+    for step in (9_999_999, 10_000_000):
+        save(tmp_path, step)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-9999999", "step-10000000"]
 
 
 def test_writing_a_step_again_replaces_it(tmp_path: Path) -> None:
@@ -80,7 +125,10 @@ def test_what_a_killed_process_left_is_no_checkpoint(tmp_path: Path) -> None:
     assert names(tmp_path) == ["step-0000009"]
 
 
-@pytest.mark.parametrize("file", ["weights.safetensors", "ema.safetensors", "optimizers.pt", "state.json"])
+FILES = ["weights.safetensors", "ema.safetensors", "random.safetensors", "optimizers.pt", "state.json"]
+
+
+@pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("damage", ["missing", "truncated"])
 def test_broken_checkpoints_are_named(tmp_path: Path, file: str, damage: str) -> None:
     folder = save(tmp_path)
@@ -93,8 +141,52 @@ def test_broken_checkpoints_are_named(tmp_path: Path, file: str, damage: str) ->
         load_checkpoint(folder)
 
 
+@pytest.mark.parametrize("file", FILES[:-1])
+def test_one_flipped_bit_is_found(tmp_path: Path, file: str) -> None:
+    folder = save(tmp_path)
+    content = bytearray((folder / file).read_bytes())
+    content[-1] ^= 1
+    (folder / file).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{file} has another checksum than when it was written"):
+        load_checkpoint(folder)
+
+
+def test_the_size_of_a_truncated_file_is_named(tmp_path: Path) -> None:
+    folder = save(tmp_path)
+    file = folder / "ema.safetensors"
+    size = file.stat().st_size
+    file.write_bytes(file.read_bytes()[:-5])
+    with pytest.raises(ValueError, match=f"ema.safetensors has {size - 5} bytes instead of {size}"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("error", [SafetensorError("no space"), RuntimeError("file write failed")])
+def test_how_libraries_report_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match=f"step-0000003 cannot be written: {error}"):
+        save(tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_fingerprints() -> None:
+    tensors = {"a": torch.arange(6.0), "b": torch.ones(2, dtype=torch.bfloat16)}
+    same = {"b": tensors["b"].clone(), "a": tensors["a"].clone()}
+    assert fingerprint(tensors) == fingerprint(same)
+    for other in ({"a": tensors["a"].view(2, 3)}, {"a": tensors["a"] + 1e-6}, {"c": tensors["a"]}):
+        assert fingerprint({**tensors, **other}) != fingerprint(tensors)
+    assert fingerprint({}) == fingerprint({})
+
+
 def test_nothing_but_tensors_and_plain_data_is_unpickled(tmp_path: Path) -> None:
     folder = save(tmp_path)
     torch.save({"train": Path("anything")}, folder / "optimizers.pt")
-    with pytest.raises(ValueError, match="cannot be read"):
+    state = json.loads((folder / "state.json").read_text())
+    del state["files"]["optimizers.pt"]
+    (folder / "state.json").write_text(json.dumps(state))
+    with pytest.raises(ValueError, match=r"(?s)cannot be read.*[Ww]eights"):
         load_checkpoint(folder)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from typer.testing import CliRunner
 
 from videogen.data.shapes.dataset import ShapesClips, ShapesCrops
 from videogen.train.__main__ import main
-from videogen.train.config import TrainConfig
+from videogen.train.config import TrainConfig, plain
 from videogen.train.objectives.codec import CodecObjectiveConfig
-from videogen.train.recipes import RECIPES
+from videogen.train.recipes import RECIPES, find_recipe
 
 
 def make_config(**changes: Any) -> TrainConfig:
@@ -31,8 +32,51 @@ def test_learning_rate_rises_stays_and_falls() -> None:
     assert {make_config(warmup_steps=0).learning_rate_at(step) for step in range(100)} == {0.1}
 
 
+def test_a_rate_that_falls_along_a_cosine() -> None:
+    linear, cosine = make_config(decay_steps=20), make_config(decay_steps=20, lr_schedule="cosine")
+    for step in range(100):
+        part = min(1.0, (100 - step) / 20)
+        expected = 0.1 * (1 - math.cos(math.pi * part)) / 2 if step >= 10 else linear.learning_rate_at(step)
+        assert cosine.learning_rate_at(step) == pytest.approx(expected)
+    assert cosine.learning_rate_at(80) == 0.1 and 0 < cosine.learning_rate_at(99) < 0.001
+    assert cosine.learning_rate_at(90) == pytest.approx(0.05)
+
+
+def test_a_constant_rate() -> None:
+    config = make_config(lr_schedule="constant", warmup_steps=0)
+    assert {config.learning_rate_at(step) for step in range(100)} == {0.1}
+    with pytest.raises(ValueError, match="`decay_steps` must be 0 with the constant `lr_schedule`, got 5"):
+        make_config(lr_schedule="constant", decay_steps=5)
+
+
 @pytest.mark.parametrize(
-    "field", ["num_steps", "batch_size", "log_every", "checkpoint_every", "keep_checkpoints"]
+    ("field", "value", "message"),
+    [
+        ("lr_schedule", "cosin", "`lr_schedule` must be one of constant, linear, cosine, got 'cosin'"),
+        ("mixed_precision", "fp16", "`mixed_precision` must be one of no, bf16, got 'fp16'"),
+        ("ema_decay", 1.5, "`ema_decay` must be between 0 and 1, got 1.5"),
+        ("learning_rate", 0.0, "`learning_rate` must be above 0, got 0.0"),
+        ("max_grad_norm", math.nan, "`max_grad_norm` must be above 0, got nan"),
+        ("num_data_workers", -1, "`num_data_workers` must be at least 0, got -1"),
+        ("preview_every", -1, "`preview_every` must be at least 0, got -1"),
+        ("warmup_steps", -1, "`warmup_steps` must be at least 0, got -1"),
+    ],
+)
+def test_settings_that_cannot_be(field: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_config(**{field: value})
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "num_steps",
+        "batch_size",
+        "gradient_accumulation_steps",
+        "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+    ],
 )
 def test_numbers_below_one(field: str) -> None:
     with pytest.raises(ValueError, match=f"`{field}` must be at least 1, got 0"):
@@ -46,12 +90,20 @@ def test_a_schedule_that_does_not_fit() -> None:
 
 def test_resolved_is_plain_data_and_complete() -> None:
     config = make_config()
-    plain = config.resolved()
-    assert json.loads(json.dumps(plain)) == plain
-    assert plain.keys() == {"type", *(field.name for field in dataclasses.fields(config))}
-    assert plain["objective"]["type"] == "CodecObjectiveConfig"
-    assert plain["source"]["type"] == "ShapesCrops"
-    assert plain["source"]["clips"]["world"] == "shapes"
+    resolved = config.resolved()
+    assert json.loads(json.dumps(resolved)) == resolved
+    assert resolved.keys() == {"type", *(field.name for field in dataclasses.fields(config))}
+    assert resolved["objective"]["type"] == "CodecObjectiveConfig"
+    assert resolved["source"]["type"] == "ShapesCrops"
+    assert resolved["source"]["clips"]["world"] == "shapes"
+
+
+def test_what_json_does_not_know() -> None:
+    value = {"folder": Path("a/b"), "sizes": ((1, 2), [3.5, None]), "clips": ShapesClips(num_frames=4)}
+    turned = plain(value)
+    assert turned["folder"] == "a/b" and turned["sizes"] == [[1, 2], [3.5, None]]
+    assert turned["clips"]["type"] == "ShapesClips" and turned["clips"]["num_frames"] == 4
+    assert json.loads(json.dumps(turned)) == turned
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -87,6 +139,40 @@ def test_an_unknown_recipe_lists_the_known(run: Any, tmp_path: Path) -> None:
     assert "unknown recipe 'shape': known are" in result.stderr
     assert all(name in result.stderr for name in RECIPES)
     assert not list(tmp_path.iterdir())
+
+
+MY_RECIPES = """
+import dataclasses
+from videogen.train.recipes import RECIPES
+
+number = 3
+
+def mine():
+    return dataclasses.replace(RECIPES["shapes_codec"](), name="mine", num_steps=200, decay_steps=0)
+"""
+
+
+def test_a_recipe_of_ones_own(run: Any, tmp_path: Path) -> None:
+    """Found from the folder where the command is given."""
+    (tmp_path / "my_recipes.py").write_text(MY_RECIPES)
+    arguments = (
+        "my_recipes:mine",
+        "--dry-run",
+        "--gradient-accumulation-steps",
+        "4",
+        "--num-data-workers",
+        "3",
+    )
+    result = run(*arguments)
+    assert result.exit_code == 0, result.stderr
+    printed = json.loads(result.stdout)
+    assert (printed["name"], printed["num_steps"]) == ("mine", 200)
+    assert (printed["gradient_accumulation_steps"], printed["num_data_workers"]) == (4, 3)
+    for name in ("my_recipes:nothing", "my_recipes:number"):
+        with pytest.raises(ValueError, match=f"{name!r} is not there: .*my_recipes.py has no such function"):
+            find_recipe(name)
+    with pytest.raises(ValueError, match="cannot be imported: No module named 'no_recipes'"):
+        find_recipe("no_recipes:mine")
 
 
 def test_overrides_that_cannot_be(run: Any, tmp_path: Path) -> None:

@@ -7,95 +7,35 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from accelerate.utils import set_seed
+from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
-from videogen.codec.autoencoder import VideoAutoencoder
+from tests.train.runs import CLIPS, FAMILIES, assert_same_end, log_of, names, newest, run_config
 from videogen.data.batch import Batch
-from videogen.data.shapes.dataset import ShapesClips, ShapesCrops
 from videogen.io import read_clip
 from videogen.pipelines.loading import load
-from videogen.train.checkpoint import Checkpoint, list_checkpoints, load_checkpoint
+from videogen.train.checkpoint import (
+    best_checkpoint,
+    list_checkpoints,
+    load_checkpoint,
+    save_checkpoint,
+)
 from videogen.train.config import TrainConfig
 from videogen.train.loop import train
 from videogen.train.objectives.base import Objective, ObjectiveConfig
-from videogen.train.objectives.codec import CodecObjectiveConfig
-from videogen.train.objectives.diffusion import DiffusionObjectiveConfig, UViTConfig
-
-SIZES: dict[str, Any] = {
-    "latent_channels": 4,
-    "encoder_dims": (8, 16),
-    "decoder_dims": (8, 16),
-    "encoder_depths": (0, 1),
-    "decoder_depths": (0, 1),
-}
-UVIT = UViTConfig(conv_dim=8, num_conv_blocks=1, hidden_size=32, num_layers=1, num_attention_heads=2)
-CLIPS = ShapesClips(world="shapes-mini", num_frames=4, size=16)
-
-
-@pytest.fixture(scope="module")
-def codec_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved tiny codec."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("codec")
-    VideoAutoencoder(**SIZES).save_pretrained(folder)
-    return folder
+from videogen.train.optimizer import MuonAdamW
 
 
 @pytest.fixture
 def config(codec_folder: Path) -> TrainConfig:
-    """A run of eight steps of the diffusion objective."""
-    objective = DiffusionObjectiveConfig(
-        codec=str(codec_folder), network=UVIT, text_dim=16, text_layers=1, caption_dropout=0.3
-    )
-    return TrainConfig(
-        "test", objective, CLIPS, num_steps=8, batch_size=2, learning_rate=1e-2, warmup_steps=2,
-        decay_steps=3, weight_decay=0.01, ema_decay=0.9, log_every=1, checkpoint_every=100, preview_every=0,
-    )  # fmt: skip
-
-
-def codec_config(**changes: Any) -> TrainConfig:
-    settings: dict[str, Any] = {
-        "num_steps": 6, "batch_size": 2, "learning_rate": 1e-2, "warmup_steps": 0, "ema_decay": 0.9,
-        "log_every": 1, "checkpoint_every": 100, "preview_every": 0,
-    }  # fmt: skip
-    source = ShapesCrops(ShapesClips(world="shapes-mini", num_frames=4, size=32), size=16)
-    return TrainConfig("test", CodecObjectiveConfig(**SIZES), source, **(settings | changes))
-
-
-def log_of(folder: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
-
-
-def newest(folder: Path) -> Checkpoint:
-    return load_checkpoint(list_checkpoints(folder / "checkpoints")[-1])
-
-
-def same(first: Any, second: Any) -> bool:
-    """Whether two nested structures are equal bit for bit."""
-    if isinstance(first, Tensor):
-        return first.dtype == second.dtype and torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(same(a, b) for a, b in zip(first, second, strict=True))
-    return bool(first == second)
-
-
-def assert_same_end(first: Path, second: Path) -> None:
-    one, other = newest(first), newest(second)
-    assert one.step == other.step
-    assert same(one.weights, other.weights)
-    assert same(one.ema, other.ema)
-    assert same(one.optimizers, other.optimizers)
-    assert log_of(first) == log_of(second)
-    for path in (first / "result").rglob("*.safetensors"):
-        assert path.read_bytes() == (second / path.relative_to(first)).read_bytes(), path
+    """A run of eight steps of the diffusion objective, with a checkpoint at its end only."""
+    return run_config("uvit", codec_folder, batch_size=2, checkpoint_every=100)
 
 
 def test_the_loss_falls(config: TrainConfig, tmp_path: Path) -> None:
@@ -109,6 +49,54 @@ def test_the_loss_falls(config: TrainConfig, tmp_path: Path) -> None:
     objective.load_state_dict(newest(tmp_path).weights, strict=False)
     after = objective(batch, "train")["loss"].item()
     assert after < 0.8 * before
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_loop_is_the_plain_loop(codec_folder: Path, tmp_path: Path, family: str) -> None:
+    """Bit for bit the one that is written here, so that a recipe gives the weights that it always gave."""
+    config = run_config(family, codec_folder, checkpoint_every=2)
+    train(config, tmp_path, cpu=True)
+
+    set_seed(config.seed)
+    objective = config.objective.build()
+    trained = objective.trained_parameters("train")
+    parameters = [parameter for _, parameter in trained]
+    optimizer = MuonAdamW(
+        trained, config.learning_rate, config.weight_decay, adamw_scales=objective.adamw_scales
+    )
+    ema = EMAModel(parameters, decay=config.ema_decay, use_ema_warmup=True, power=0.9, foreach=True)
+    rates = [0.005, 0.01, 0.01, 0.01, 0.01, 0.01, 0.01 * (2 / 3), 0.01 * (1 / 3)]
+    losses = []
+    for step, rate in enumerate(rates):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = objective(config.source.batch(range(4 * step, 4 * step + 4)), "train")["loss"]
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, config.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        ema.step(parameters)
+        losses.append(loss.item())
+
+    end = newest(tmp_path)
+    assert [line["loss"] for line in log_of(tmp_path)] == losses
+    assert [line["lr"] for line in log_of(tmp_path)] == pytest.approx(rates)
+    for (name, parameter), average in zip(trained, ema.shadow_params, strict=True):
+        assert torch.equal(end.weights[name], parameter)
+        assert torch.equal(end.ema[name], average)
+
+
+def test_micro_batches_add_up_to_the_batch(config: TrainConfig, tmp_path: Path) -> None:
+    """Up to rounding; the optimizer steps once for all of them."""
+    config = dataclasses.replace(config, batch_size=6)
+    for number in (1, 3):
+        parts = dataclasses.replace(config, gradient_accumulation_steps=number)
+        train(parts, tmp_path / str(number), cpu=True)
+    for one, other in zip(log_of(tmp_path / "1"), log_of(tmp_path / "3"), strict=True):
+        assert (one["step"], one["lr"]) == (other["step"], other["lr"])
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-4)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-3)
+    assert log_of(tmp_path / "1") != log_of(tmp_path / "3")
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(config: TrainConfig, tmp_path: Path) -> None:
@@ -125,7 +113,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(config: TrainConfig, tmp_path
 
 def test_a_resumed_codec_run_equals_an_uninterrupted_one(tmp_path: Path) -> None:
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
-    config = codec_config()
+    config = run_config("codec", tmp_path, checkpoint_every=100)
     train(config, straight, cpu=True)
     train(config, resumed, cpu=True, max_minutes=0)
     train(config, resumed, cpu=True)
@@ -138,7 +126,10 @@ def test_previews_and_checkpoints_leave_no_trace_in_the_weights(config: TrainCon
     config = dataclasses.replace(config, num_steps=3, warmup_steps=0, decay_steps=0)
     train(config, plain, cpu=True)
     train(dataclasses.replace(config, checkpoint_every=1, preview_every=3), busy, cpu=True)
-    assert_same_end(plain, busy)
+    one, other = newest(plain), newest(busy)
+    assert all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+    assert all(torch.equal(one.ema[name], other.ema[name]) for name in one.ema)
+    assert log_of(plain) == log_of(busy)
     previews = sorted((busy / "previews" / "step-0000003").iterdir())
     assert previews and not (busy / "previews" / "step-0000002").exists()
     assert read_clip(previews[0]).frames.shape[-1] == 3
@@ -146,24 +137,33 @@ def test_previews_and_checkpoints_leave_no_trace_in_the_weights(config: TrainCon
 
 @dataclass(frozen=True)
 class Interrupting:
-    """Clips, with a signal to this process when the clip `at` is asked for."""
+    """Clips, with a signal to this process when the clip `at` of a stream is asked for."""
 
-    clips: ShapesClips
-    at: int
+    at: ClassVar[int] = 0
+    pid: ClassVar[int] = os.getpid()
 
     def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:
-        if self.at in sample_ids:
+        if self.at and self.at in sample_ids:
+            os.kill(self.pid, signal.SIGTERM)
             os.kill(os.getpid(), signal.SIGTERM)
-        return self.clips.batch(sample_ids, device)
+        return CLIPS.batch(sample_ids, device)
 
 
-def test_a_termination_ends_with_a_checkpoint(config: TrainConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_data_workers", [0, 1])
+def test_a_termination_ends_with_a_checkpoint(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_data_workers: int
+) -> None:
+    """A data worker makes clips ahead of time, so there the signal comes from it and does not end it."""
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
     handler = signal.getsignal(signal.SIGTERM)
+    config = dataclasses.replace(config, source=Interrupting(), num_data_workers=num_data_workers)
     train(config, straight, cpu=True)
-    result = train(dataclasses.replace(config, source=Interrupting(CLIPS, at=5)), resumed, cpu=True)
-    assert (result.step, result.finished) == (3, False)
+    monkeypatch.setattr(Interrupting, "at", 5)
+    result = train(config, resumed, cpu=True)
+    assert 0 < result.step <= 3 and not result.finished
+    assert num_data_workers or result.step == 3
     assert signal.getsignal(signal.SIGTERM) is handler
+    monkeypatch.undo()
     train(config, resumed, cpu=True)
     assert_same_end(straight, resumed)
 
@@ -178,10 +178,23 @@ def test_a_finished_run_is_left_alone(config: TrainConfig, tmp_path: Path) -> No
 
 
 def test_as_many_checkpoints_as_asked_for(config: TrainConfig, tmp_path: Path) -> None:
-    config = dataclasses.replace(config, num_steps=5, checkpoint_every=1, keep_checkpoints=3)
+    config = dataclasses.replace(config, num_steps=5, checkpoint_every=1, keep_checkpoints=3, best_by="")
     train(config, tmp_path, cpu=True)
-    names = [path.name for path in list_checkpoints(tmp_path / "checkpoints")]
-    assert names == ["step-0000003", "step-0000004", "step-0000005"]
+    assert names(tmp_path / "checkpoints") == ["step-0000003", "step-0000004", "step-0000005"]
+
+
+def test_the_best_checkpoint_is_kept_besides(config: TrainConfig, tmp_path: Path) -> None:
+    config = dataclasses.replace(config, checkpoint_every=2, keep_checkpoints=1, best_by="grad_norm")
+    train(config, tmp_path, cpu=True)
+    norms = [line["grad_norm"] for line in log_of(tmp_path)]
+    means = {step: (norms[step - 2] + norms[step - 1]) / 2 for step in (2, 4, 6, 8)}
+    best = min(means, key=means.__getitem__)
+    assert best != 8
+    assert names(tmp_path / "checkpoints") == [f"step-{best:07d}", "step-0000008"]
+    found = best_checkpoint(tmp_path / "checkpoints", "grad_norm")
+    assert found is not None and found.name == f"step-{best:07d}"
+    score = load_checkpoint(found).score
+    assert score is not None and score.name == "grad_norm" and score.value == pytest.approx(means[best])
 
 
 def test_the_result_is_averaged_and_loads_with_the_library(config: TrainConfig, tmp_path: Path) -> None:
@@ -192,7 +205,9 @@ def test_the_result_is_averaged_and_loads_with_the_library(config: TrainConfig, 
     for name, value in pipeline.unet.named_parameters():
         assert torch.equal(value, checkpoint.ema[f"denoiser.{name}"])
         assert checkpoint.weights[f"denoiser.{name}"].shape == value.shape
-    assert not same(checkpoint.ema["denoiser.conv_in.weight"], checkpoint.weights["denoiser.conv_in.weight"])
+    assert not torch.equal(
+        checkpoint.ema["denoiser.conv_in.weight"], checkpoint.weights["denoiser.conv_in.weight"]
+    )
     frozen = {name for name in checkpoint.weights if name.startswith("codec")}
     assert frozen == {"codec.latents_mean", "codec.latents_std"}  # its networks are not saved again
     pipeline.set_progress_bar_config(disable=True)
@@ -211,19 +226,16 @@ def test_the_configuration_is_saved_beside(config: TrainConfig, tmp_path: Path) 
 
 
 def test_a_checkpoint_of_another_network_is_refused(config: TrainConfig, tmp_path: Path) -> None:
+    """As when the folder that a run starts from holds another network than before."""
     train(config, tmp_path, cpu=True, max_minutes=0)
-    before = newest(tmp_path)
-    wider = UViTConfig(conv_dim=16, num_conv_blocks=1, hidden_size=32, num_layers=1, num_attention_heads=2)
-    deeper = dataclasses.replace(UVIT, num_layers=2)
-    shallower = dataclasses.replace(UVIT, num_conv_blocks=0)
-    for network in (wider, deeper, shallower):
-        assert isinstance(config.objective, DiffusionObjectiveConfig)
-        objective = dataclasses.replace(config.objective, network=network)
-        with pytest.raises(ValueError, match=r"step-0000001 belongs to another network"):
-            train(dataclasses.replace(config, objective=objective), tmp_path, cpu=True)
+    folder = tmp_path / "checkpoints" / "step-0000001"
+    before = load_checkpoint(folder)
+    weights = {name: value for name, value in before.weights.items() if "conv_out" not in name}
+    save_checkpoint(folder.parent, dataclasses.replace(before, weights=weights), keep=1)
     with pytest.raises(ValueError, match=r"step-0000001 belongs to another network"):
-        train(codec_config(), tmp_path, cpu=True)
-    assert same(newest(tmp_path).weights, before.weights)
+        train(config, tmp_path, cpu=True)
+    with pytest.raises(ValueError, match=r"`objective` was 'DiffusionObjectiveConfig', got"):
+        train(run_config("codec", tmp_path), tmp_path, cpu=True)
 
 
 def test_a_loss_that_is_not_finite_stops_and_writes_nothing(config: TrainConfig, tmp_path: Path) -> None:
@@ -247,6 +259,27 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_last_one(
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-0000001"]
     monkeypatch.undo()
     assert train(config, tmp_path, cpu=True).finished
+
+
+@pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_sharing_of_weights_is_refused(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """On a CPU, accelerate itself would leave it out without a word."""
+    monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
+    with pytest.raises(ValueError, match=f"`{name}` in accelerate's configuration must be off, got on"):
+        train(config, tmp_path, cpu=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_launcher_that_starts_one_process_instead_of_several(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `accelerate launch --cpu --num_processes 2` does."""
+    monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.warns(UserWarning, match="use `torchrun --nproc_per_node N` for N on a CPU"):
+        train(config, tmp_path, cpu=True, max_minutes=0)
 
 
 # Objectives of other shapes

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.tiny import TINY_CODEC, randomise
 from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.data.batch import Batch
 from videogen.data.shapes.dataset import ShapesClips
@@ -19,40 +20,9 @@ from videogen.train.objectives.diffusion import (
     UViTConfig,
 )
 
-SIZES: dict[str, Any] = {
-    "latent_channels": 4,
-    "encoder_dims": (8, 16),
-    "decoder_dims": (8, 16),
-    "encoder_depths": (0, 1),
-    "decoder_depths": (0, 1),
-}
 UVIT = UViTConfig(conv_dim=8, num_conv_blocks=1, hidden_size=32, num_layers=1, num_attention_heads=2)
 UNET3D = UNet3DConfig(block_out_channels=(32, 32), layers_per_block=1, attention_head_dim=16)
 SOURCE = ShapesClips(world="shapes-mini", num_frames=4, size=16)
-
-
-def randomise(module: nn.Module) -> None:
-    """Gives every parameter a value, also those that start at zero and would hide what lies before them."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            std = parameter[0].numel() ** -0.5 if parameter.ndim > 1 else 0.1
-            parameter.copy_(std * torch.randn(parameter.shape, generator=generator))
-            if "norm" in name and name.endswith("weight"):
-                parameter.add_(1)
-
-
-@pytest.fixture(scope="module")
-def codec_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved tiny codec with statistics of its own."""
-    torch.manual_seed(0)
-    codec = VideoAutoencoder(**SIZES)
-    randomise(codec)
-    codec.latents_mean.fill_(0.2)
-    codec.latents_std.fill_(0.5)
-    folder = tmp_path_factory.mktemp("codec")
-    codec.save_pretrained(folder)
-    return folder
 
 
 def part(batch: Batch, row: int) -> Batch:
@@ -65,7 +35,7 @@ def part(batch: Batch, row: int) -> Batch:
 
 def make_codec_objective(**settings: Any) -> CodecObjective:
     torch.manual_seed(0)
-    objective = CodecObjectiveConfig(**(SIZES | settings)).build()
+    objective = CodecObjectiveConfig(**(TINY_CODEC | settings)).build()
     randomise(objective.codec)
     return objective
 

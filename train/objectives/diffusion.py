@@ -138,8 +138,10 @@ class DiffusionObjective(Objective):
 
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         """Losses of a batch: `loss`, and its part at high noise, `loss_noisy` (t > 0.8)."""
-        with torch.no_grad():
-            latents = self.codec.encode(batch.pixels)
+        latents = batch.latents
+        if latents is None:
+            with torch.no_grad():
+                latents = self.codec.encode(batch.pixels)
         generators = [seeded_generator(self.settings.seed, sample_id) for sample_id in batch.sample_ids]
         draws = torch.tensor([self._draw(generator) for generator in generators])
         times = torch.sigmoid(self.settings.time_mean + self.settings.time_std * draws[:, 0]).to(latents)

@@ -1,5 +1,8 @@
 """Training runs by name: each is a function that returns its whole configuration."""
 
+import importlib
+import os
+import sys
 from collections.abc import Callable
 
 from videogen.train.config import TrainConfig
@@ -20,3 +23,29 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_t2v": shapes_t2v,
     "shapes_t2v_longer": shapes_t2v_longer,
 }
+
+
+def find_recipe(name: str) -> Callable[[], TrainConfig]:
+    """The recipe of a name, or the function `module:function` of one's own, found from the current folder.
+
+    Raises:
+        ValueError: If there is none; the message lists the known names.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    module_name, colon, function_name = name.partition(":")
+    if not colon:
+        raise ValueError(
+            f"unknown recipe {name!r}: known are {', '.join(RECIPES)}, "
+            "and MODULE:FUNCTION for a function of yours that returns a TrainConfig"
+        )
+    if os.getcwd() not in sys.path:  # console scripts leave it out
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ValueError(f"the recipe {name!r} cannot be imported: {error}") from error
+    recipe: Callable[[], TrainConfig] | None = getattr(module, function_name, None)
+    if recipe is None or not callable(recipe):
+        raise ValueError(f"the recipe {name!r} is not there: {module.__file__} has no such function")
+    return recipe

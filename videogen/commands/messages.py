@@ -34,8 +34,8 @@ def one_line_errors() -> Iterator[None]:
     """
     try:
         yield
-    except BrokenPipeError:
-        raise  # the reader of our output has left, as `head` does: typer ends quietly
+    except (BrokenPipeError, typer.Exit):
+        raise  # the reader of our output has left, as `head` does; or the command has said all
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -12,20 +12,37 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips with their captions.
+    """Clips with their captions, all frames of which are valid.
 
     Attributes:
         sample_ids: Position of each clip in the training stream; whatever is random in its treatment follows
             from it.
-        pixels: `(B, 3, F, H, W)` in [-1, 1].
+        pixels_or_none: `(B, 3, F, H, W)` in [-1, 1]; None where there are only latents.
         captions: One per clip.
         fps: Frames per second.
+        latents: `(B, C, f, h, w)` of unit variance, where they were cached.
+        prompt_embeds: `(B, L, D)` of the captions, where they were cached.
+        attention_mask: `(B, L)` bool, the tokens of `prompt_embeds` that may be attended to.
     """
 
     sample_ids: tuple[int, ...]
-    pixels: Tensor
+    pixels_or_none: Tensor | None
     captions: tuple[str, ...]
     fps: float
+    latents: Tensor | None = None
+    prompt_embeds: Tensor | None = None
+    attention_mask: Tensor | None = None
+
+    @property
+    def pixels(self) -> Tensor:
+        """`(B, 3, F, H, W)` in [-1, 1].
+
+        Raises:
+            ValueError: If the batch holds only latents.
+        """
+        if self.pixels_or_none is None:
+            raise ValueError("these clips are cached latents without pixels: this needs a source of pixels")
+        return self.pixels_or_none
 
 
 class ClipSource(Protocol):

@@ -1,0 +1,164 @@
+"""Decoding of footage: every frame once, upright, in its colours, at its time; and damage is named."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.videos import moving_bar, run_ffmpeg, truncate, write_audio, write_pictures, write_video
+from videogen.data.footage.decoding import DecodedFrame, UnreadableVideoError, decode_frames
+
+BLACK = (0, 0, 0)
+
+
+def decode(path: Path) -> list[DecodedFrame]:
+    return list(decode_frames(path))
+
+
+def error_of(path: Path) -> str:
+    with pytest.raises(UnreadableVideoError) as info:
+        decode(path)
+    return str(info.value)
+
+
+@pytest.mark.parametrize("num_frames", [2, 23, 30])
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.mp4", "libx264"),
+        ("a.mov", "libx264"),
+        ("a.mkv", "libx264"),
+        ("a.webm", "libvpx-vp9"),
+        ("a.avi", "mpeg4"),
+        ("a.gif", ""),
+        ("a.webp", ""),
+    ],
+)
+def test_every_frame_is_decoded_once_and_in_order(
+    tmp_path: Path, name: str, codec: str, num_frames: int
+) -> None:
+    frames = moving_bar(num_frames)
+    if codec:
+        write_video(tmp_path / name, frames, codec=codec)
+    else:
+        write_pictures(tmp_path / name, frames, 40)
+    decoded = decode(tmp_path / name)
+    assert len(decoded) == num_frames
+    for frame, expected in zip(decoded, frames, strict=True):
+        errors = np.abs(frame.rgb(BLACK).astype(int) - expected)
+        assert errors.mean() < 16  # neighbouring frames, in which the bar has moved, differ by more
+    assert decoded[0].format.width == 64
+    assert decoded[0].format.height == 48
+
+
+def test_a_lossless_file_gives_its_pixels_exactly(tmp_path: Path) -> None:
+    frames = moving_bar(5)
+    write_video(tmp_path / "a.mkv", frames, codec="ffv1", pixel_format="bgr0")
+    write_pictures(tmp_path / "a.webp", frames, 40)
+    for path in tmp_path.iterdir():
+        np.testing.assert_array_equal([frame.rgb(BLACK) for frame in decode(path)], frames)
+
+
+def test_frames_of_variable_rate_carry_their_own_times(tmp_path: Path) -> None:
+    ticks = [0, 40, 80, 200, 320, 330]
+    path = write_video(tmp_path / "a.mkv", moving_bar(6), ticks=ticks)
+    assert [frame.start for frame in decode(path)] == [Fraction(tick, 1000) for tick in ticks]
+
+
+def test_pictures_are_shown_as_long_as_the_file_says(tmp_path: Path) -> None:
+    path = write_pictures(tmp_path / "a.webp", moving_bar(3), [40, 500, 60])
+    assert [frame.start for frame in decode(path)] == [0, Fraction(40, 1000), Fraction(540, 1000)]
+    hurried = write_pictures(tmp_path / "a.gif", moving_bar(2), 0)  # browsers show such frames for 0.1 s
+    assert [frame.duration for frame in decode(hurried)] == [Fraction(1, 10)] * 2
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_rotation_flag_is_obeyed(tmp_path: Path, degrees: int) -> None:
+    frames = moving_bar(3)
+    upright = write_video(tmp_path / "upright.mp4", frames)
+    turned = tmp_path / "turned.mp4"
+    run_ffmpeg("-display_rotation", str(degrees), "-i", str(upright), "-c", "copy", str(turned))
+    for plain, frame in zip(decode(upright), decode(turned), strict=True):
+        # FFmpeg's option counts degrees counterclockwise, as NumPy does.
+        np.testing.assert_array_equal(frame.rgb(BLACK), np.rot90(plain.rgb(BLACK), degrees // 90))
+        height, width = frame.rgb(BLACK).shape[:2]
+        assert (frame.format.width, frame.format.height) == (width, height)
+        assert frame.rgb(BLACK, (12, 20)).shape == (12, 20, 3)
+
+
+def test_an_odd_size_stays(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", moving_bar(3, 47, 63), codec="ffv1", pixel_format="yuv444p")
+    frame = decode(path)[0]
+    assert frame.rgb(BLACK).shape == (47, 63, 3)
+    assert np.abs(frame.rgb(BLACK).astype(int) - moving_bar(3, 47, 63)[0]).max() <= 3
+
+
+def test_ten_bits_become_eight(tmp_path: Path) -> None:
+    frames = moving_bar(3)
+    path = write_video(tmp_path / "a.mkv", frames, codec="ffv1", pixel_format="yuv444p10le")
+    frame = decode(path)[0]
+    assert frame.format.bit_depth == 10
+    assert np.abs(frame.rgb(BLACK).astype(int) - frames[0]).max() <= 3
+
+
+def test_high_dynamic_range_is_named(tmp_path: Path) -> None:
+    path = write_video(
+        tmp_path / "a.mkv", codec="ffv1", pixel_format="yuv420p10le", color_trc=16, color_primaries=9
+    )
+    assert decode(path)[0].format.transfer == "PQ"
+
+
+@pytest.mark.parametrize("name", ["a.webm", "a.webp", "a.gif", "a.mov"])
+def test_transparent_parts_lie_on_the_background(tmp_path: Path, name: str) -> None:
+    frames = np.zeros((4, 32, 32, 4), np.uint8)
+    for idx, frame in enumerate(frames):
+        frame[8:24, 8 + idx : 24 + idx] = (230, 30, 30, 255)
+    path = tmp_path / name
+    if name == "a.webm":
+        write_video(path, frames, codec="libvpx-vp9", pixel_format="yuva420p")
+    elif name == "a.mov":
+        write_video(path, frames, codec="qtrle", pixel_format="argb")
+    else:
+        write_pictures(path, frames, 40)
+    decoded = decode(path)
+    assert len(decoded) == 4
+    assert decoded[0].format.has_alpha
+    picture = decoded[0].rgb((0, 200, 0)).astype(int)
+    assert np.abs(picture[2, 2] - (0, 200, 0)).max() <= 3
+    assert np.abs(picture[16, 16] - (230, 30, 30)).max() <= 12
+
+
+def test_pixels_that_are_not_square_are_named(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mkv", codec="mpeg4", sample_aspect_ratio=Fraction(4, 3))
+    assert decode(path)[0].format.pixel_aspect == Fraction(4, 3)
+
+
+def test_content_counts_and_not_the_suffix(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "a.mp4.webp", moving_bar(3), 40).rename(tmp_path / "a.mp4")
+    write_video(tmp_path / "b.mkv", moving_bar(3)).rename(tmp_path / "b.gif")
+    assert [len(decode(tmp_path / name)) for name in ("a.mp4", "b.gif")] == [3, 3]
+
+
+def test_what_is_cut_off_is_named(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8)
+    index_last = truncate(write_video(tmp_path / "a.mp4", noise), 0.7)
+    assert "not a readable video" in error_of(index_last)
+    index_first = write_video(tmp_path / "b.mp4", noise, options={"movflags": "faststart"})
+    assert "damaged: after " in error_of(truncate(index_first, 0.7))
+    assert "cut off: its header states 1.67 s" in error_of(
+        truncate(write_video(tmp_path / "c.mkv", noise), 0.5)
+    )
+    webp = write_pictures(tmp_path / "d.webp", noise, 40)
+    assert error_of(truncate(webp, 0.5))
+
+
+def test_what_is_no_video_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.mp4").touch()
+    assert error_of(tmp_path / "empty.mp4") == "the file is empty (0 bytes)"
+    (tmp_path / "text.mp4").write_text("a text that somebody named so\n" * 20)
+    assert "not a readable video: Invalid data" in error_of(tmp_path / "text.mp4")
+    assert "audio only" in error_of(write_audio(tmp_path / "sound.mp4"))
+    assert error_of(tmp_path / "missing.mp4") == "cannot be opened: No such file or directory"
+    (tmp_path / "folder.mp4").mkdir()
+    assert "cannot be opened" in error_of(tmp_path / "folder.mp4")

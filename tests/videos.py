@@ -1,0 +1,80 @@
+"""Small real video files for tests, written with PyAV, Pillow and FFmpeg's command line."""
+
+import subprocess
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from imageio_ffmpeg import get_ffmpeg_exe
+from PIL import Image
+
+
+def moving_bar(num_frames: int = 24, height: int = 48, width: int = 64, seed: int = 0) -> np.ndarray:
+    """A light bar that moves over a dim pattern of its own, (F, H, W, 3) uint8."""
+    pattern = np.random.default_rng(seed).integers(0, 120, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
+    pattern = pattern.repeat(8, axis=0).repeat(8, axis=1)[:height, :width]
+    frames = np.stack([pattern] * num_frames)
+    for idx, frame in enumerate(frames):
+        left = 2 * idx % (width - width // 8)
+        frame[:, left : left + width // 8] = 230
+    return frames
+
+
+def write_video(
+    path: Path,
+    frames: np.ndarray | None = None,
+    *,
+    rate: int = 24,
+    codec: str = "libx264",
+    pixel_format: str = "yuv420p",
+    ticks: Sequence[int] | None = None,
+    options: dict[str, str] | None = None,
+    **stream_settings: Any,
+) -> Path:
+    """Write frames `(F, H, W, 3 or 4)`; frame k is shown at `ticks[k]` milliseconds if they are given."""
+    frames = moving_bar() if frames is None else frames
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w", options=options or {}) as container:
+        stream: Any = container.add_stream(codec, rate=rate)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = pixel_format
+        for name, value in stream_settings.items():
+            setattr(stream.codec_context, name, value)
+        if ticks is not None:
+            stream.time_base = stream.codec_context.time_base = Fraction(1, 1000)
+        for idx, picture in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgba" if picture.shape[2] == 4 else "rgb24")
+            if ticks is not None:
+                frame.pts, frame.time_base = ticks[idx], Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def write_pictures(path: Path, frames: np.ndarray, durations: int | list[int]) -> Path:
+    """Write an animated GIF or WebP, lossless where the format allows; durations in milliseconds."""
+    images = [Image.fromarray(frame) for frame in frames]
+    lossless: dict[str, Any] = {"lossless": True} if path.suffix == ".webp" else {}
+    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0, **lossless)
+    return path
+
+
+def write_audio(path: Path) -> Path:
+    """Half a second of silence in a container for videos."""
+    run_ffmpeg("-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono", "-t", "0.5", str(path))
+    return path
+
+
+def run_ffmpeg(*arguments: str) -> None:
+    """Run FFmpeg's command line."""
+    subprocess.run([get_ffmpeg_exe(), "-y", "-loglevel", "error", *arguments], check=True)
+
+
+def truncate(path: Path, share: float) -> Path:
+    """Cut the end off a file."""
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    return path

@@ -1,0 +1,390 @@
+"""From a folder of footage to a dataset: inspect, plan, report, and cache latents and text embeddings.
+
+What is done is never done again: each video is inspected once, each clip and each caption encoded once, by
+their content, whatever the order and however often the work is interrupted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from videogen.codec.contract import Codec, check_multiple
+from videogen.codec.pixels import frames_to_pixels
+from videogen.data.footage.captions import read_captions
+from videogen.data.footage.decoding import UnreadableVideoError
+from videogen.data.footage.discovery import FoundFootage, Problem, find_footage
+from videogen.data.footage.inspection import Inspection, file_sha256, inspect_video
+from videogen.data.footage.planning import FootageSettings, PlannedClip, VideoPlan, plan_videos
+from videogen.data.footage.reading import in_threads, read_clips
+from videogen.data.footage.report import FootageReport, make_report
+from videogen.data.footage.report_page import report_page
+from videogen.data.footage.store import (
+    INSPECTION_VERSION,
+    LATENTS,
+    MASK_SUFFIX,
+    REPORT_NAME,
+    TEXT,
+    ShardFolder,
+    check_dataset_folder,
+    content_key,
+    load_inspection,
+    save_inspection,
+    write_index,
+    written_whole,
+)
+from videogen.pipelines.generation import GenerationDefaults, TextToVideo
+from videogen.pipelines.loading import find_folder, read_components
+from videogen.text.contract import PromptEncoder
+from videogen.text.encoder import TextEncoder
+
+CACHE_VERSION = 1
+"""Part of the name of everything encoded: to be raised when the same input is encoded differently."""
+
+_SHARD_CLIPS, _SHARD_BYTES = 64, 64 * 2**20  # what an interruption at worst does over again
+
+ProgressCallback = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class FootageEncoders:
+    """What encodes footage, with hashes that say what it is.
+
+    Attributes:
+        name: As the user named the model.
+        codec: Encodes clips.
+        text_encoder: Encodes captions.
+        codec_hash: SHA-256 over its files.
+        text_encoder_hash: SHA-256 over its files and the tokenizer's.
+        dtype: Of both, and of what they give.
+        defaults: The clips that the model was trained on.
+    """
+
+    name: str
+    codec: Codec
+    text_encoder: PromptEncoder
+    codec_hash: str
+    text_encoder_hash: str
+    dtype: torch.dtype
+    defaults: GenerationDefaults
+
+
+@dataclass(frozen=True)
+class PreparedFootage:
+    """What `prepare_footage` did.
+
+    Attributes:
+        report: What happens to each video.
+        num_encoded: Clips that were encoded now.
+        num_cached: Clips that had been encoded before.
+    """
+
+    report: FootageReport
+    num_encoded: int
+    num_cached: int
+
+
+def load_encoders(
+    model: str | Path | None = None, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> FootageEncoders:
+    """The codec and the text encoder of a model, the embedded one by default.
+
+    Raises:
+        ValueError: If the model cannot be loaded.
+    """
+    folder = find_folder(model)
+    generator = TextToVideo(**read_components(folder, dtype, device))
+    return FootageEncoders(
+        name=str(model or "embedded"),
+        codec=generator.codec,
+        text_encoder=generator.prompt_encoder,
+        codec_hash=_files_hash(folder, "vae"),
+        text_encoder_hash=_files_hash(folder, "text_encoder", "tokenizer"),
+        dtype=dtype,
+        defaults=generator.defaults,
+    )
+
+
+def check_settings(settings: FootageSettings, codec: Codec) -> None:
+    """Raise ValueError unless the codec can encode clips of these frame counts and sizes."""
+    per_time, per_space = codec.compression
+    for count in settings.num_frames:
+        check_multiple("num_frames", count, per_time)
+    for height, width in settings.sizes:
+        check_multiple("height", height, per_space)
+        check_multiple("width", width, per_space)
+    if not 0.1 <= settings.fps <= 240:
+        raise ValueError(f"`fps` must be between 0.1 and 240, got {settings.fps}")
+
+
+def prepare_footage(
+    folder: str | Path,
+    out: str | Path,
+    settings: FootageSettings,
+    encoders: FootageEncoders,
+    *,
+    num_workers: int = 1,
+    encode: bool = True,
+    on_progress: ProgressCallback = lambda stage, done, total: None,
+    on_report: Callable[[FootageReport], None] = lambda report: None,
+) -> PreparedFootage:
+    """Make a dataset of a folder of footage, or finish one.
+
+    Args:
+        folder: The footage.
+        out: The dataset's folder.
+        settings: What the clips shall be like.
+        encoders: What encodes them.
+        num_workers: Threads that read videos.
+        encode: Whether to go beyond the report.
+        on_progress: Called with the name of a stage, what is done and what there is to do.
+        on_report: Called with the report, once it is written and before anything is encoded.
+
+    Raises:
+        ValueError: If an argument is wrong, the footage holds no video, or no video gives a clip, of which
+            the report says why.
+        FloatingPointError: If a clip or a caption is encoded to NaN or infinity.
+        OSError: If a file cannot be written.
+    """
+    check_dataset_folder(Path(out), Path(folder))
+    check_settings(settings, encoders.codec)
+    if num_workers < 1:
+        raise ValueError(f"`num_workers` must be at least 1, got {num_workers}")
+    found = find_footage(folder)
+    captions = read_captions(found)
+    inspections = inspect_footage(found, Path(out), settings, num_workers, on_progress)
+    plans = plan_videos(inspections, captions.of, (*found.problems, *captions.problems), settings)
+    advice = _unknown_words(plans, encoders.text_encoder)
+    report = make_report(found, plans, settings, encoders.codec.compression, encoders.name, advice)
+    with written_whole(Path(out) / REPORT_NAME) as temporary:
+        temporary.write_text(report_page(report), encoding="utf-8", errors="backslashreplace")
+    on_report(report)
+    if not report.num_clips:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
+        raise ValueError(
+            f"no video of {str(folder)!r} gives a clip ({reasons}): see {Path(out) / REPORT_NAME}"
+        )
+    if not encode:
+        return PreparedFootage(report, 0, 0)
+    clips = [clip for plan in plans for clip in plan.clips]
+    maker = _CacheMaker(found, Path(out), settings, encoders, on_progress)
+    num_encoded = maker.encode_clips(clips, num_workers)
+    maker.encode_captions(clips)
+    write_index(Path(out), maker.index(clips))
+    return PreparedFootage(report, num_encoded, len(clips) - num_encoded)
+
+
+def inspect_footage(
+    found: FoundFootage,
+    out: Path,
+    settings: FootageSettings,
+    num_workers: int,
+    on_progress: ProgressCallback,
+) -> dict[str, Inspection | Problem]:
+    """Read every video, or remember what was found when it was read before; by name, in order."""
+
+    def inspect(name: str) -> Iterator[tuple[str, Inspection | Problem]]:
+        path = found.folder / name
+        try:
+            sha256 = file_sha256(path)
+            key = content_key(
+                version=INSPECTION_VERSION,
+                sha256=sha256,
+                suffix=path.suffix.lower(),
+                background=settings.background,
+                cuts=settings.split_scenes,
+            )
+            inspection = load_inspection(out, key)
+            if inspection is None:
+                inspection = inspect_video(path, sha256, settings.background, settings.split_scenes)
+                save_inspection(out, key, inspection)
+            yield name, inspection
+        except UnreadableVideoError as error:
+            yield name, Problem(name, "unreadable", str(error))
+
+    results: dict[str, Inspection | Problem] = {}
+    on_progress("reading", 0, len(found.videos))
+    for name, result in in_threads(inspect, found.videos, num_workers):
+        results[name] = result
+        on_progress("reading", len(results), len(found.videos))
+    return {name: results[name] for name in found.videos}
+
+
+class _CacheMaker:
+    """Encodes what is missing in a dataset's folder."""
+
+    def __init__(
+        self,
+        found: FoundFootage,
+        out: Path,
+        settings: FootageSettings,
+        encoders: FootageEncoders,
+        on_progress: ProgressCallback,
+    ) -> None:
+        self.found = found
+        self.out = out
+        self.settings = settings
+        self.encoders = encoders
+        self.on_progress = on_progress
+        self.latents = ShardFolder(out / LATENTS)
+        self.text = ShardFolder(out / TEXT)
+
+    def encode_clips(self, clips: Sequence[PlannedClip], num_workers: int) -> int:
+        """Encode the clips whose latents are not there; returns how many those were."""
+        missing = {self._clip_key(clip): clip for clip in clips}
+        missing = {key: clip for key, clip in missing.items() if key not in self.latents.shard_of}
+        jobs: dict[str, list[PlannedClip]] = {}
+        for clip in missing.values():
+            jobs.setdefault(clip.source, []).append(clip)
+
+        def read(source: str) -> Iterator[tuple[PlannedClip, Any]]:
+            frames = read_clips(self.found.folder / source, jobs[source], self.settings.background)
+            yield from zip(jobs[source], frames, strict=True)
+
+        pending: dict[str, Tensor] = {}
+        self.on_progress("encoding", 0, len(missing))
+        try:
+            for done, (clip, frames) in enumerate(in_threads(read, list(jobs), num_workers), start=1):
+                pending[self._clip_key(clip)] = self._encode_clip(clip, frames)
+                if len(pending) >= _SHARD_CLIPS or sum(map(_num_bytes, pending.values())) >= _SHARD_BYTES:
+                    self.latents.add(pending)
+                    pending = {}
+                self.on_progress("encoding", done, len(missing))
+        except KeyboardInterrupt:
+            self.latents.add(pending)
+            raise
+        self.latents.add(pending)
+        return len(missing)
+
+    def encode_captions(self, clips: Sequence[PlannedClip]) -> None:
+        """Encode the captions whose embeddings are not there, and the empty one."""
+        captions = {self._text_key(text): text for text in ("", *(clip.caption for clip in clips))}
+        missing = {key: text for key, text in captions.items() if key not in self.text.shard_of}
+        tensors: dict[str, Tensor] = {}
+        self.on_progress("captions", 0, len(missing))
+        for done, (key, text) in enumerate(missing.items(), start=1):
+            # One by one, so that an embedding does not depend on what else was missing.
+            with torch.no_grad():
+                encoded = self.encoders.text_encoder.encode([text])
+            if not encoded.prompt_embeds.isfinite().all():
+                raise FloatingPointError(
+                    f"the embedding of {text[:80]!r} holds NaN or infinity in {self.encoders.dtype}"
+                )
+            tensors[key] = encoded.prompt_embeds[0].cpu()
+            tensors[key + MASK_SUFFIX] = encoded.attention_mask[0].cpu()
+            if sum(map(_num_bytes, tensors.values())) >= _SHARD_BYTES:
+                self.text.add(tensors)
+                tensors = {}
+            self.on_progress("captions", done, len(missing))
+        self.text.add(tensors)
+
+    def index(self, clips: Sequence[PlannedClip]) -> dict[str, Any]:
+        """The index of the dataset: what it was made with, and where each clip is."""
+        encoders = self.encoders
+        counts = Counter(clip.bucket for clip in clips)
+        empty = self._text_key("")
+        return {
+            "videogen_dataset": 1,
+            "footage": str(self.found.folder),
+            "model": {
+                "name": encoders.name,
+                "codec": encoders.codec_hash,
+                "text_encoder": encoders.text_encoder_hash,
+                "dtype": str(encoders.dtype).removeprefix("torch."),
+            },
+            "compression": list(encoders.codec.compression),
+            "fps": self.settings.fps,
+            "buckets": [{**asdict(bucket), "num_clips": counts[bucket]} for bucket in sorted(counts)],
+            "unconditional": {"key": empty, "shard": self.text.shard_of[empty]},
+            "clips": [self._entry(clip) for clip in clips],
+        }
+
+    def _entry(self, clip: PlannedClip) -> dict[str, Any]:
+        latents, text = self._clip_key(clip), self._text_key(clip.caption)
+        return {
+            "source": clip.source,
+            "caption": clip.caption,
+            "start": round(clip.start, 4),
+            "end": round(clip.end, 4),
+            **asdict(clip.bucket),
+            "latents": {"key": latents, "shard": self.latents.shard_of[latents]},
+            "text": {"key": text, "shard": self.text.shard_of[text]},
+        }
+
+    @torch.no_grad()
+    def _encode_clip(self, clip: PlannedClip, frames: Any) -> Tensor:
+        """Latents `(C, f, h, w)`; each clip alone, so that they do not depend on what else was missing."""
+        codec = self.encoders.codec
+        latents = codec.encode(frames_to_pixels(frames[None]).to(codec.device, codec.dtype))[0].cpu()
+        if not latents.isfinite().all():
+            raise FloatingPointError(
+                f"the latents of {clip.source} hold NaN or infinity in {self.encoders.dtype}: "
+                "choose another `dtype`"
+            )
+        return latents
+
+    def _clip_key(self, clip: PlannedClip) -> str:
+        return content_key(
+            version=CACHE_VERSION,
+            video=clip.sha256,
+            frames=clip.frame_idxs,
+            box=clip.box,
+            size=(clip.bucket.height, clip.bucket.width),
+            background=self.settings.background,
+            codec=self.encoders.codec_hash,
+            dtype=str(self.encoders.dtype),
+        )
+
+    def _text_key(self, caption: str) -> str:
+        return content_key(
+            version=CACHE_VERSION,
+            caption=caption,
+            text_encoder=self.encoders.text_encoder_hash,
+            dtype=str(self.encoders.dtype),
+        )
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _num_bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _files_hash(folder: Path, *parts: str) -> str:
+    """SHA-256 over all files in some folders of a model, each with its name."""
+    total = hashlib.sha256()
+    for part in parts:
+        for path in sorted((folder / part).rglob("*")):
+            if path.is_file():
+                with path.open("rb") as stream:
+                    total.update(path.relative_to(folder).as_posix().encode())
+                    total.update(hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+def _unknown_words(plans: Sequence[VideoPlan], text_encoder: PromptEncoder) -> list[str]:
+    """What to change about captions whose words a closed vocabulary does not have."""
+    if not isinstance(text_encoder, TextEncoder):
+        return []
+    captions = {clip.caption for plan in plans for clip in plan.clips}
+    unknown = Counter(word for text in captions for word in text_encoder.tokenizer.report(text).unknown)
+    if not unknown:
+        return []
+    shown = ", ".join(f"“{word}”" for word, _ in unknown.most_common(8))
+    more = f" and {len(unknown) - 8} more" if len(unknown) > 8 else ""
+    return [
+        f"The text encoder of this model has a closed vocabulary and reads {len(unknown)} words of your "
+        f"captions all as “unknown”: {shown}{more}. Captions that differ only in these words look the same "
+        "to it."
+    ]

@@ -1,0 +1,279 @@
+"""Decode video files frame by frame, upright, in RGB, with the time at which each frame is shown.
+
+PyAV reads videos; Pillow reads GIF and WebP, which FFmpeg does not in all versions. What a file is, its first
+bytes say and not its suffix.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Colour = tuple[int, int, int]
+
+_TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273, table 3
+_UNSPECIFIED = 2  # the same, colour matrix
+_MIN_PICTURE_MS, _DEFAULT_PICTURE_MS = 11, 100  # as browsers play pictures that state no or no sensible time
+
+
+class UnreadableVideoError(ValueError):
+    """A file that is no video, or a damaged one; the message says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class VideoFormat:
+    """How a file holds its pictures.
+
+    Attributes:
+        container: `mp4`, `matroska`, `gif`, ...
+        codec: `h264`, `vp9`, ...
+        pixel_format: FFmpeg's name for it, or Pillow's mode.
+        width: Of the upright picture, in pixels of the file.
+        height: Of the upright picture, in pixels of the file.
+        rotation: Degrees counterclockwise by which the stored picture is turned to be upright.
+        pixel_aspect: Width of a pixel over its height.
+        bit_depth: Bits of a colour channel.
+        has_alpha: Whether there is transparency.
+        transfer: `PQ` or `HLG` for high dynamic range, else "".
+        interlaced: Whether a frame holds two half pictures.
+        rate: Frames per second that the file states, 0 if it states none.
+    """
+
+    container: str
+    codec: str
+    pixel_format: str
+    width: int
+    height: int
+    rotation: int = 0
+    pixel_aspect: Fraction = Fraction(1)
+    bit_depth: int = 8
+    has_alpha: bool = False
+    transfer: str = ""
+    interlaced: bool = False
+    rate: Fraction = Fraction(0)
+
+
+@dataclass(frozen=True)
+class DecodedFrame(ABC):
+    """One frame of a file.
+
+    Attributes:
+        start: When it is shown, in seconds; None where the file does not say.
+        duration: For how long, in seconds; None where the file does not say.
+        format: Of the file.
+    """
+
+    start: Fraction | None
+    duration: Fraction | None
+    format: VideoFormat
+
+    @abstractmethod
+    def rgb(self, background: Colour, size: tuple[int, int] | None = None) -> np.ndarray:
+        """The picture `(H, W, 3)` uint8, transparent parts on `background`, averaged down to (H, W)."""
+
+
+def decode_frames(path: Path) -> Iterator[DecodedFrame]:
+    """Every frame of a file, in the order in which they are shown.
+
+    Raises:
+        UnreadableVideoError: If the file cannot be opened, holds no video, or is damaged or incomplete,
+            which may show only after some frames.
+    """
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(12)
+    except OSError as error:
+        raise UnreadableVideoError(f"cannot be opened: {error.strerror}") from error
+    if not magic:
+        raise UnreadableVideoError("the file is empty (0 bytes)")
+    is_picture = magic[:6] in (b"GIF87a", b"GIF89a") or (magic[:4] == b"RIFF" and magic[8:] == b"WEBP")
+    frames = _decode_pictures(path) if is_picture else _decode_video(path)
+    num_frames = 0
+    try:
+        for frame in frames:
+            yield frame
+            num_frames += 1
+    except (UnreadableVideoError, ImportError):
+        raise
+    except Exception as error:  # decoders meet damaged files with a dozen unrelated types
+        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        message = " ".join(str(text).split())
+        if num_frames:
+            raise UnreadableVideoError(
+                f"damaged: after {num_frames} frames the decoder says: {message}"
+            ) from error
+        raise UnreadableVideoError(f"not a readable video: {message}") from error
+    if not num_frames:
+        raise UnreadableVideoError("holds no frame that can be decoded")
+
+
+@dataclass(frozen=True)
+class _VideoFrame(DecodedFrame):
+    """A frame of PyAV."""
+
+    frame: Any
+
+    def rgb(self, background: Colour, size: tuple[int, int] | None = None) -> np.ndarray:
+        from av.video.reformatter import Colorspace
+
+        frame, turns = self.frame, self.format.rotation // 90
+        options: dict[str, Any] = {}
+        if size is not None:
+            height, width = size if turns % 2 == 0 else size[::-1]
+            options = {"height": height, "width": width, "interpolation": "AREA"}
+        if frame.colorspace == _UNSPECIFIED:  # by convention: HD is BT.709, smaller is BT.601
+            options["src_colorspace"] = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
+        picture = frame.reformat(format="rgba" if self.format.has_alpha else "rgb24", **options).to_ndarray()
+        return _on_background(np.rot90(picture, turns), background)
+
+
+@dataclass(frozen=True)
+class _Picture(DecodedFrame):
+    """A frame of Pillow."""
+
+    image: Image.Image
+
+    def rgb(self, background: Colour, size: tuple[int, int] | None = None) -> np.ndarray:
+        from PIL import Image
+
+        image = self.image
+        if size is not None:
+            image = image.resize(size[::-1], Image.Resampling.BOX)
+        return _on_background(np.asarray(image), background)
+
+
+def _on_background(picture: np.ndarray, background: Colour) -> np.ndarray:
+    """RGB of a picture `(H, W, 3 or 4)` uint8 with straight alpha."""
+    if picture.shape[2] == 3:
+        return np.ascontiguousarray(picture)
+    alpha = picture[..., 3:].astype(np.uint16)
+    mixed = picture[..., :3] * alpha + np.array(background, np.uint16) * (255 - alpha)
+    return ((mixed + 127) // 255).astype(np.uint8)
+
+
+def _decode_video(path: Path) -> Iterator[DecodedFrame]:
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError("reading footage needs PyAV: pip install 'videogen[train]'") from error
+    from av.stream import Disposition
+
+    with av.open(str(path), mode="r") as container:
+        streams = [
+            stream
+            for stream in container.streams.video
+            if not stream.disposition & Disposition.attached_pic  # the cover of a song
+        ]
+        if not streams:
+            others = "audio only" if container.streams.audio else "no stream of pictures"
+            raise UnreadableVideoError(f"holds no video ({others})")
+        stream = streams[0]
+        stream.thread_count = 1  # the files are spread over the cores
+        decoder = _alpha_decoder(stream)
+        video_format = None
+        num_packets, end = 0, Fraction(0)
+        for packet in container.demux(stream):
+            num_packets += packet.size > 0
+            for frame in decoder.decode(packet):
+                if video_format is None:
+                    video_format = _format_of(frame, stream, container)
+                    stored = (frame.width, frame.height)
+                elif (frame.width, frame.height) != stored:
+                    raise UnreadableVideoError(
+                        f"changes its size from {stored[0]}x{stored[1]} to {frame.width}x{frame.height}"
+                    )
+                if frame.is_corrupt:
+                    raise UnreadableVideoError("damaged: the decoder marks a frame as corrupt")
+                base = frame.time_base
+                start = None if frame.pts is None or base is None else frame.pts * base
+                duration = frame.duration * base if frame.duration and base is not None else None
+                end = max(end, (start or Fraction(0)) + (duration or Fraction(0)))
+                yield _VideoFrame(start, duration, video_format, frame)
+        _check_complete(stream, num_packets, end)
+
+
+def _alpha_decoder(stream: Any) -> Any:
+    """The stream's decoder, or libvpx for the transparent WebM that FFmpeg's own reads as opaque."""
+    import av
+
+    context = stream.codec_context
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(context.name)
+    if stream.metadata.get("alpha_mode") != "1" or name not in av.codecs_available:
+        return context
+    return av.CodecContext.create(name, "r")
+
+
+def _format_of(frame: Any, stream: Any, container: Any) -> VideoFormat:
+    if frame.rotation % 90:
+        raise UnreadableVideoError(f"is to be turned by {frame.rotation} degrees, which is no multiple of 90")
+    aspect = stream.sample_aspect_ratio or Fraction(1)
+    sideways = frame.rotation % 180 != 0
+    width, height = (frame.height, frame.width) if sideways else (frame.width, frame.height)
+    return VideoFormat(
+        container=container.format.name.split(",")[0],
+        codec=stream.codec_context.name,
+        pixel_format=frame.format.name,
+        width=width,
+        height=height,
+        rotation=frame.rotation % 360,
+        pixel_aspect=1 / aspect if sideways else aspect,
+        bit_depth=frame.format.components[0].bits,
+        has_alpha=any(component.is_alpha for component in frame.format.components),
+        transfer=_TRANSFERS.get(int(frame.color_trc), ""),
+        interlaced=frame.interlaced_frame,
+        rate=stream.average_rate or stream.guessed_rate or Fraction(0),
+    )
+
+
+def _check_complete(stream: Any, num_packets: int, end: Fraction) -> None:
+    """Refuse what was cut off without the decoder noticing."""
+    if num_packets < stream.frames:
+        raise UnreadableVideoError(
+            f"cut off: its header lists {stream.frames} frames, the file has {num_packets}"
+        )
+    if "DURATION" in stream.metadata:  # Matroska lists no frames
+        hours, minutes, seconds = stream.metadata["DURATION"].split(":")
+        stated = 3600 * int(hours) + 60 * int(minutes) + Fraction(seconds)
+        if end < stated - max(Fraction(1, 2), stated / 20):
+            raise UnreadableVideoError(
+                f"cut off: its header states {float(stated):.2f} s, the file has {float(end):.2f} s"
+            )
+
+
+def _decode_pictures(path: Path) -> Iterator[DecodedFrame]:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        name = str(image.format).lower()
+        modes = {"RGBA": "rgba", "P": "palette", "L": "gray", "RGB": "rgb"}
+        picture_format = None
+        start = Fraction(0)
+        for idx in range(getattr(image, "n_frames", 1)):
+            image.seek(idx)
+            picture = image.convert("RGBA")
+            milliseconds = image.info.get("duration", 0)
+            if milliseconds < _MIN_PICTURE_MS:
+                milliseconds = _DEFAULT_PICTURE_MS
+            duration = Fraction(milliseconds).limit_denominator(1000) / 1000
+            if picture_format is None:
+                # A GIF may use its transparent colour only for what did not change since the frame before.
+                transparent = picture.getchannel("A").getextrema() != (255, 255)
+                picture_format = VideoFormat(
+                    container=name,
+                    codec=name,
+                    pixel_format=modes.get(image.mode, image.mode),
+                    width=picture.width,
+                    height=picture.height,
+                    has_alpha=transparent,
+                )
+            yield _Picture(start, duration, picture_format, picture)
+            start += duration

@@ -1,0 +1,202 @@
+"""The files of a prepared dataset: shards of tensors, what was found out about each video, and the index.
+
+    dataset.json             what the dataset holds, readable, with the shard of every clip
+    report.html              what happened to each video
+    latents/*.safetensors    latents of some clips each, `(C, f, h, w)`
+    text/*.safetensors       embeddings `(L, D)` and masks `(L,)` of some captions each
+    videos/*.safetensors     what was found out about each video, by its content, so that it is read once
+
+Every tensor's name is a hash of all that it was made from, and every file is written whole or not at all. So
+whatever is found can be used, and whatever cannot be used is never found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import save_file
+from torch import Tensor
+
+from videogen.data.footage.decoding import VideoFormat
+from videogen.data.footage.inspection import Inspection
+
+INDEX_NAME = "dataset.json"
+REPORT_NAME = "report.html"
+LATENTS, TEXT, VIDEOS = "latents", "text", "videos"
+MASK_SUFFIX = ".mask"
+
+INSPECTION_VERSION = 1
+"""Part of the name of what is remembered about a video: to be raised when inspections find other things."""
+
+
+def content_key(**parts: Any) -> str:
+    """A name, 32 hexadecimal digits, that depends on all of some JSON-able values."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a name beside `path` to write to, and rename it to `path` only if all went well.
+
+    Raises:
+        OSError: If it cannot be written; nothing is left behind, and an older file is untouched.
+    """
+    temporary = path.parent / f".{uuid.uuid4().hex[:12]}.tmp"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        os.replace(temporary, path)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"cannot write {path}: {reason}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_dataset_folder(out: Path, footage: Path) -> None:
+    """Raise ValueError unless a dataset of some footage may be written to `out`."""
+    inner, outer = out.resolve(), footage.resolve()
+    if inner.is_relative_to(outer):
+        raise ValueError(f"`out` {str(out)!r} lies in the footage {str(footage)!r}: choose a folder outside")
+    if outer.is_relative_to(inner):
+        raise ValueError(f"`out` {str(out)!r} holds the footage {str(footage)!r}: choose another folder")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"`out` {str(out)!r} is a file: choose a folder")
+    known = {INDEX_NAME, REPORT_NAME, LATENTS, TEXT, VIDEOS}
+    if out.is_dir():
+        strangers = [path.name for path in out.iterdir() if path.name not in known and path.name[0] != "."]
+        if strangers:
+            raise ValueError(f"`out` {str(out)!r} holds other things, such as {strangers[0]!r}")
+
+
+class ShardFolder:
+    """Shards of one kind of tensors, in a folder.
+
+    Args:
+        folder: Where they are; it need not exist yet.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.shard_of: dict[str, str] = {}
+        for shard in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
+            for name in _names_in(shard):
+                self.shard_of.setdefault(name, shard.name)
+
+    def add(self, tensors: Mapping[str, Tensor]) -> None:
+        """Write a shard, named after what it holds.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        if not tensors:
+            return
+        shard = f"{content_key(names=sorted(tensors))}.safetensors"
+        with written_whole(self.folder / shard) as temporary:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        self.shard_of.update(dict.fromkeys(tensors, shard))
+
+
+def _names_in(shard: Path) -> list[str]:
+    try:
+        with safe_open(shard, framework="pt") as tensors:
+            return list(tensors.keys())
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{shard} is damaged ({error}): delete it and prepare the footage again") from error
+
+
+def write_index(folder: Path, index: dict[str, Any]) -> None:
+    """Write the index of a dataset.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    with written_whole(folder / INDEX_NAME) as temporary:
+        temporary.write_text(json.dumps(index, indent=1) + "\n", encoding="ascii")
+
+
+def read_index(folder: Path) -> dict[str, Any]:
+    """Read the index of a dataset.
+
+    Raises:
+        ValueError: If the folder is not a dataset, or one of another version.
+    """
+    path = folder / INDEX_NAME
+    if not path.is_file():
+        hint = "an interrupted one is finished by the same `videogen prepare`" if folder.is_dir() else ""
+        missing = f"there is no {INDEX_NAME}" if folder.is_dir() else "there is no such folder"
+        raise ValueError(f"`dataset` {str(folder)!r}: {missing}" + (f"; {hint}" if hint else ""))
+    try:
+        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = index["videogen_dataset"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is damaged ({error}): prepare the footage again") from error
+    if version != 1:
+        raise ValueError(f"{path} has version {version}, this videogen reads 1: prepare the footage again")
+    return index
+
+
+def save_inspection(folder: Path, key: str, inspection: Inspection) -> None:
+    """Remember what was found out about a video.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    facts = asdict(inspection.format)
+    facts["pixel_aspect"], facts["rate"] = str(facts["pixel_aspect"]), str(facts["rate"])
+    facts = {"format": facts, "cuts": inspection.cuts, "notes": inspection.notes, "sha256": inspection.sha256}
+    arrays = {
+        "times": inspection.times,
+        "ranges": inspection.ranges,
+        "changes": inspection.changes,
+        "jumps": inspection.jumps,
+        "signature_idxs": inspection.signature_idxs,
+        "signatures": inspection.signatures,
+    }
+    for idx, jpeg in inspection.thumbnails.items():
+        arrays[f"thumbnail.{idx}"] = np.frombuffer(jpeg, np.uint8)
+    with written_whole(folder / VIDEOS / f"{key}.safetensors") as temporary:
+        save_arrays(arrays, temporary, metadata={"facts": json.dumps(facts)})
+
+
+def load_inspection(folder: Path, key: str) -> Inspection | None:
+    """What is remembered about a video; None if it was not inspected, or only by an interrupted command."""
+    path = folder / VIDEOS / f"{key}.safetensors"
+    if not path.is_file():
+        return None
+    with safe_open(path, framework="np") as file:
+        facts = json.loads(file.metadata()["facts"])
+        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    facts["format"]["pixel_aspect"] = Fraction(facts["format"]["pixel_aspect"])
+    facts["format"]["rate"] = Fraction(facts["format"]["rate"])
+    thumbnails = {
+        int(name.removeprefix("thumbnail.")): array.tobytes()
+        for name, array in arrays.items()
+        if name.startswith("thumbnail.")
+    }
+    return Inspection(
+        sha256=facts["sha256"],
+        format=VideoFormat(**facts["format"]),
+        times=arrays["times"],
+        ranges=arrays["ranges"],
+        changes=arrays["changes"],
+        jumps=arrays["jumps"],
+        signature_idxs=arrays["signature_idxs"],
+        signatures=arrays["signatures"],
+        cuts=tuple(facts["cuts"]),
+        thumbnails=dict(sorted(thumbnails.items())),
+        notes=tuple(facts["notes"]),
+    )
