@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 
 from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.models.lora import LORA_NAME, merge_lora, parse_lora_option, read_lora
 from videogen.models.packing import pack_for_inference
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
@@ -31,6 +33,7 @@ from videogen.pipelines.modelscope_folder import (
     read_modelscope,
 )
 from videogen.text.encoder import TextEncoder
+from videogen.text.words import WORDS_NAME, add_words, read_words
 
 if TYPE_CHECKING:
     from videogen.pipelines.text_to_video import TextToVideoPipeline
@@ -47,12 +50,16 @@ _NETWORKS: dict[str, type[ModelMixin]] = {
 }
 _COMPONENTS = ("vae", "text_encoder", "unet", "scheduler")
 
+LoraChoice = str | Path | tuple[str | Path, float]
+"""Adapters to merge: a file or folder, with a scale beside it or as in `PATH:0.8`; 1 if left out."""
+
 
 def load(
     model: str | Path | None = None,
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    loras: Sequence[LoraChoice] = (),
 ) -> TextToVideoPipeline:
     """Load a pipeline.
 
@@ -62,20 +69,23 @@ def load(
             by default.
         device: Where the networks go.
         dtype: Of the networks, whatever it is on disk.
+        loras: Adapters to merge into the denoiser, as `videogen finetune` or diffusers wrote them; they are
+            part of what `save_pretrained` writes then.
 
     Raises:
         ValueError: If the folder, a file or a tensor in it is missing, broken or of a wrong shape; the
-            message names it. Also if the weights of our networks are pickles (`.bin`), which are not opened;
-            those of ModelScope's are, for nothing but tensors.
+            message names it. So too for adapters, or if they were made for another model. Also if the weights
+            of our networks are pickles (`.bin`), which are not opened; those of ModelScope's are, for nothing
+            but tensors.
     """
     folder = find_folder(model)
     if _is_modelscope(folder):
         from videogen.pipelines.modelscope import ModelScopePipeline
 
-        return ModelScopePipeline(**read_modelscope(folder, dtype, device))
+        return ModelScopePipeline(**merge_loras(read_modelscope(folder, dtype, device), loras))
     from videogen.pipelines.text_to_video import TextToVideoPipeline
 
-    return TextToVideoPipeline(**read_components(folder, dtype, device))
+    return TextToVideoPipeline(**merge_loras(read_components(folder, dtype, device), loras))
 
 
 def load_generator(
@@ -83,13 +93,14 @@ def load_generator(
     *,
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
+    loras: Sequence[LoraChoice] = (),
 ) -> TextToVideo:
     """The same model for clips alone, without the slow import of diffusers' pipeline class.
 
     On a CPU a `UNet3D` is packed: it gives the same numbers but for rounding, faster, and can be neither
     saved nor moved.
     """
-    return TextToVideo(**read_packed_components(find_folder(model), dtype, device))
+    return TextToVideo(**read_packed_components(find_folder(model), dtype, device, loras))
 
 
 def find_folder(model: str | Path | None) -> Path:
@@ -136,15 +147,47 @@ def read_components(folder: Path, dtype: torch.dtype, device: str | torch.device
     return parts
 
 
+def merge_loras(parts: dict[str, Any], loras: Sequence[LoraChoice]) -> dict[str, Any]:
+    """Merge adapters into the denoiser among `parts`, and give the text encoder the words they came with.
+
+    Raises:
+        ValueError: If a file is missing or broken, or was made for another model.
+    """
+    for choice in loras:
+        path, scale = split_lora_choice(choice)
+        merge_lora(parts["unet"], read_lora(path), scale)
+        if (Path(path) / WORDS_NAME).is_file():
+            parts["text_encoder"] = add_words(parts["text_encoder"], read_words(path), Path(path))
+    return parts
+
+
+def split_lora_choice(choice: LoraChoice) -> tuple[str, float]:
+    """Path and scale of a choice."""
+    if isinstance(choice, tuple):
+        return str(choice[0]), float(choice[1])
+    return (str(choice), 1.0) if Path(choice).exists() else parse_lora_option(str(choice))
+
+
+def lora_hash(path: str) -> str:
+    """SHA-256 over adapters and the words beside them."""
+    folder = Path(path)
+    files = [folder / LORA_NAME, folder / WORDS_NAME] if folder.is_dir() else [folder]
+    total = hashlib.sha256()
+    for file in files:
+        if file.is_file():
+            total.update(file.read_bytes())
+    return total.hexdigest()
+
+
 def read_packed_components(
-    folder: Path, dtype: torch.dtype, device: str | torch.device = "cpu"
+    folder: Path, dtype: torch.dtype, device: str | torch.device = "cpu", loras: Sequence[LoraChoice] = ()
 ) -> dict[str, Any]:
-    """The same, for clips alone: a `UNet3D` is packed where it runs on a CPU; `UViT3D` would gain nothing.
+    """The same with adapters merged, for clips alone: a `UNet3D` is packed where it runs on a CPU.
 
     Raises:
         ValueError: See `load`.
     """
-    parts = read_components(folder, dtype, device)
+    parts = merge_loras(read_components(folder, dtype, device), loras)
     on_cpu = torch.device(device).type == "cpu" and torch.backends.mkldnn.is_available()
     if on_cpu and isinstance(parts["unet"], UNet3D):
         pack_for_inference(parts["unet"])
@@ -163,6 +206,18 @@ def model_hash(folder: Path) -> str:
     for name in sorted(path.relative_to(folder).as_posix() for path in files):
         with (folder / name).open("rb") as stream:
             total.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return total.hexdigest()
+
+
+def part_hash(folder: Path, *parts: str) -> str:
+    """SHA-256 over all files in some folders of a model, each with its name."""
+    total = hashlib.sha256()
+    for part in parts:
+        for path in sorted((folder / part).rglob("*")):
+            if path.is_file():
+                with path.open("rb") as stream:
+                    total.update(path.relative_to(folder).as_posix().encode())
+                    total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()
 
 

@@ -6,7 +6,6 @@ their content, whatever the order and however often the work is interrupted.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -41,10 +40,9 @@ from videogen.data.footage.store import (
     write_index,
     written_whole,
 )
-from videogen.pipelines.generation import GenerationDefaults, TextToVideo
-from videogen.pipelines.loading import find_folder, read_components
 from videogen.text.contract import PromptEncoder
 from videogen.text.encoder import TextEncoder
+from videogen.train.footage_encoders import FootageEncoders
 
 CACHE_VERSION = 1
 """Part of the name of everything encoded: to be raised when the same input is encoded differently."""
@@ -52,29 +50,6 @@ CACHE_VERSION = 1
 _SHARD_CLIPS, _SHARD_BYTES = 64, 64 * 2**20  # what an interruption at worst does over again
 
 ProgressCallback = Callable[[str, int, int], None]
-
-
-@dataclass(frozen=True)
-class FootageEncoders:
-    """What encodes footage, with hashes that say what it is.
-
-    Attributes:
-        name: As the user named the model.
-        codec: Encodes clips.
-        text_encoder: Encodes captions.
-        codec_hash: SHA-256 over its files.
-        text_encoder_hash: SHA-256 over its files and the tokenizer's.
-        dtype: Of both, and of what they give.
-        defaults: The clips that the model was trained on.
-    """
-
-    name: str
-    codec: Codec
-    text_encoder: PromptEncoder
-    codec_hash: str
-    text_encoder_hash: str
-    dtype: torch.dtype
-    defaults: GenerationDefaults
 
 
 @dataclass(frozen=True)
@@ -90,27 +65,6 @@ class PreparedFootage:
     report: FootageReport
     num_encoded: int
     num_cached: int
-
-
-def load_encoders(
-    model: str | Path | None = None, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> FootageEncoders:
-    """The codec and the text encoder of a model, the embedded one by default.
-
-    Raises:
-        ValueError: If the model cannot be loaded.
-    """
-    folder = find_folder(model)
-    generator = TextToVideo(**read_components(folder, dtype, device))
-    return FootageEncoders(
-        name=str(model or "embedded"),
-        codec=generator.codec,
-        text_encoder=generator.prompt_encoder,
-        codec_hash=_files_hash(folder, "vae"),
-        text_encoder_hash=_files_hash(folder, "text_encoder", "tokenizer"),
-        dtype=dtype,
-        defaults=generator.defaults,
-    )
 
 
 def check_settings(settings: FootageSettings, codec: Codec) -> None:
@@ -359,18 +313,6 @@ def available_cores() -> int:
 
 def _num_bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
-
-
-def _files_hash(folder: Path, *parts: str) -> str:
-    """SHA-256 over all files in some folders of a model, each with its name."""
-    total = hashlib.sha256()
-    for part in parts:
-        for path in sorted((folder / part).rglob("*")):
-            if path.is_file():
-                with path.open("rb") as stream:
-                    total.update(path.relative_to(folder).as_posix().encode())
-                    total.update(hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest()
 
 
 def _unknown_words(plans: Sequence[VideoPlan], text_encoder: PromptEncoder) -> list[str]:

@@ -26,6 +26,7 @@ from accelerate.utils import is_tensorboard_available
 
 from videogen.train.config import TrainConfig
 from videogen.train.progress import Progress
+from videogen.train.rehearsal import rehearse
 from videogen.train.run import Run
 from videogen.train.step_batches import check_split, step_batches
 
@@ -52,6 +53,7 @@ def train(
     tracker: str | None = None,
     cpu: bool = False,
     max_minutes: float | None = None,
+    rehearsed: bool = False,
     on_step: Callable[[int], None] | None = None,
 ) -> TrainResult:
     """Run a recipe, or go on with it from the newest checkpoint in `output_dir`.
@@ -65,6 +67,8 @@ def train(
         tracker: `tensorboard` to log through accelerate as well.
         cpu: Whether to leave an accelerator unused.
         max_minutes: Stop after this time, with a checkpoint, to be resumed by the same call.
+        rehearsed: Whether to make two steps first that are thrown away, and tell what memory and time the
+            run will take before it begins.
         on_step: Called in every process after each step, before its checkpoint, with the steps done so far.
 
     Raises:
@@ -83,6 +87,7 @@ def train(
         project_dir=output_dir if tracker else None,
     )
     check_split(config, accelerator.num_processes)
+    rehearsal = rehearse(config, accelerator) if rehearsed else None
     run = Run(config, output_dir, accelerator)
     start = run.resume()
     if tracker:
@@ -97,10 +102,14 @@ def train(
     with (
         _stop_signals() as stopped,
         closing(batches),
-        Progress(config, start, shown=accelerator.is_main_process) as progress,
+        Progress(config, start, accelerator.device, shown=accelerator.is_main_process) as progress,
     ):
         if step < config.num_steps:
             progress.announce(run.describe())
+            if rehearsal is not None:
+                progress.announce(rehearsal.describe(config.num_steps - step))
+            if step == 0 and config.preview_every and run.objective.preview_first:
+                run.preview(0, progress)
         for parts in batches:
             losses = run.step(step, parts)
             step += 1
@@ -113,7 +122,7 @@ def train(
             if stopping or step % config.checkpoint_every == 0 or step == config.num_steps:
                 run.checkpoint(step)
             if config.preview_every and (step % config.preview_every == 0 or step == config.num_steps):
-                run.preview(step)
+                run.preview(step, progress)
             if stopping:
                 break
     if tracker:

@@ -22,12 +22,14 @@ class Progress:
     Args:
         config: Of the run.
         start: Steps done before.
+        device: What the run computes on.
         shown: Whether this process reports at all.
     """
 
-    def __init__(self, config: TrainConfig, start: int, *, shown: bool) -> None:
+    def __init__(self, config: TrainConfig, start: int, device: torch.device, *, shown: bool) -> None:
         self.config = config
         self.start = start
+        self.device = device
         self.shown = shown
         self.started = time.monotonic()
         self.last_line = -float("inf")
@@ -62,8 +64,10 @@ class Progress:
             self.first_step_ended = time.monotonic()
         elif step == self.start + 2 and self.first_step_ended is not None:
             seconds = time.monotonic() - self.first_step_ended
-            left = _clock(seconds * (self.config.num_steps - step))
-            self.announce(f"{seconds:.2g} s a step, about {left} for the run{_peak_memory()}")
+            left = clock(seconds * (self.config.num_steps - step))
+            peak = peak_memory(self.device)
+            memory = "" if peak is None else f", {peak / 2**30:.1f} GiB of memory at its peak"
+            self.announce(f"{seconds:.2g} s a step, about {left} for the run{memory}")
 
     def update(self, step: int, line: dict[str, Any]) -> None:
         """Report a logged line."""
@@ -72,7 +76,7 @@ class Progress:
         per_step = (time.monotonic() - self.started) / max(step - self.start, 1)
         left = per_step * (self.config.num_steps - step)
         losses = "  ".join(f"{name} {value:.4g}" for name, value in line.items() if name != "step")
-        report = f"{losses}  {self.config.batch_size / per_step:.1f} clips/s  {_clock(left)} left"
+        report = f"{losses}  {self.config.batch_size / per_step:.1f} clips/s  {clock(left)} left"
         if self.console.is_terminal:
             self.bar.update(self.task, completed=step, report=report)
         elif time.monotonic() - self.last_line > _LINE_SECONDS or step == self.config.num_steps:
@@ -80,17 +84,19 @@ class Progress:
             print(f"{self.config.name} {step}/{self.config.num_steps}  {report}", flush=True)
 
 
-def _peak_memory() -> str:
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        return f", {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB of device memory at its peak"
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes at the peak so far: allocated on a CUDA device, else of the process; None if unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     if sys.platform != "linux":
-        return ""
+        return None
     import resource
 
-    return f", {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB of memory at its peak"
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """`h:mm:ss`."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"

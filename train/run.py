@@ -198,15 +198,20 @@ class Run:
         value = self.log_file.mean(name, after=step - span, until=step) if name else None
         return None if value is None else Score(name, value)
 
-    def preview(self, step: int) -> None:
-        """Write preview clips made with the averaged weights."""
+    def preview(self, step: int, progress: Progress) -> None:
+        """Write preview clips made with the averaged weights, and what is measured on them."""
         if not self.is_main:
             return
         folder = self.folder / "previews" / f"step-{step:07d}"
         folder.mkdir(parents=True, exist_ok=True)
         with self._averaged():
-            for number, (caption, frames) in enumerate(self.objective.preview()):
-                write_clip(frames, folder / f"{number}.webp", recipe={"prompt": caption, "step": step})
+            previews = self.objective.preview()
+            measures = self.objective.measure(previews)
+        for number, (caption, frames) in enumerate(previews):
+            write_clip(frames, folder / f"{number}.webp", recipe={"prompt": caption, "step": step})
+        if measures:
+            (folder / "measures.json").write_text(json.dumps({"step": step, **measures}))
+            progress.announce(f"step {step}: " + ", ".join(f"{n} {v:.4g}" for n, v in measures.items()))
 
     def write_config(self) -> None:
         """Write the resolved configuration into the run's folder."""

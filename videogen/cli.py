@@ -1,5 +1,4 @@
-"""The command line: `videogen generate`, `videogen info`, `videogen evaluate`, `videogen prepare`,
-`videogen verify-resume`.
+"""The command line: `videogen generate`, `info`, `evaluate`, `prepare`, `finetune` and `verify-resume`.
 
 Nothing heavy is imported before a command needs it: help, the version and most mistakes are answered at once.
 """
@@ -17,6 +16,7 @@ import typer
 
 from videogen import __version__
 from videogen.commands.evaluate import evaluate_command
+from videogen.commands.finetune import finetune_command
 from videogen.commands.messages import one_line_errors, one_line_warnings
 from videogen.commands.prepare import prepare_command
 from videogen.commands.verify_resume import verify_resume_command
@@ -97,6 +97,13 @@ def generate(
             metavar="FOLDER", help="A saved pipeline, or its id on the hub. By default the embedded model."
         ),
     ] = None,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH[:SCALE]",
+            help="Adapters from `videogen finetune` or diffusers; repeat it to stack several.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
     dtype: Annotated[str, typer.Option(metavar="NAME", help="float32, bfloat16 or float16.")] = "float32",
     attention: Annotated[
@@ -138,6 +145,7 @@ def generate(
             fps=fps,
             cache=cache,
             attention=attention,
+            loras=tuple(lora or ()),
         )
         for clip, written in generate_clips(clips, settings, watch):
             typer.echo(f"{typer.format_filename(written.path)}  seed {clip.seed}")
@@ -182,6 +190,15 @@ def _prepare(**options: Any) -> None:
 
 
 app.command("prepare")(_prepare)
+
+
+@functools.wraps(finetune_command)
+def _finetune(**options: Any) -> None:
+    with one_line_errors(), one_line_warnings():
+        finetune_command(**options)
+
+
+app.command("finetune")(_finetune)
 
 
 @functools.wraps(verify_resume_command)

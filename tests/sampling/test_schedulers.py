@@ -27,7 +27,7 @@ NAMES = [(kind, name) for kind, names in SCHEDULERS.items() for name in names]
 
 @pytest.mark.parametrize(("kind", "name"), NAMES)
 def test_every_scheduler_is_set_for_its_prediction(kind: str, name: str) -> None:
-    trained = flow_scheduler() if kind == "flow_prediction" else DDPMScheduler()
+    trained = flow_scheduler() if kind == "flow_prediction" else DDPMScheduler(prediction_type=kind)
     scheduler = make_scheduler(name, kind, trained)
     assert type(scheduler).__name__ == SCHEDULERS[kind][name][0]
     assert prediction_type_of(scheduler) == kind
@@ -118,7 +118,7 @@ def test_scales_of_input_and_noise() -> None:
 
 @pytest.mark.parametrize(("kind", "name"), NAMES)
 def test_generators_go_where_they_are_taken(kind: str, name: str) -> None:
-    trained = flow_scheduler() if kind == "flow_prediction" else DDPMScheduler()
+    trained = flow_scheduler() if kind == "flow_prediction" else DDPMScheduler(prediction_type=kind)
     scheduler = make_scheduler(name, kind, trained)
     generators = [torch.Generator()]
     takes = "generator" in inspect.signature(scheduler.step).parameters  # type: ignore[attr-defined]

@@ -23,7 +23,8 @@ from videogen.data.footage.report import FootageReport
 from videogen.data.footage.store import load_inspection, save_inspection
 from videogen.pipelines.generation import GenerationDefaults
 from videogen.text.encoder import TextEncoder
-from videogen.train.footage import FootageEncoders, load_encoders, prepare_footage
+from videogen.train.footage import prepare_footage
+from videogen.train.footage_encoders import FootageEncoders, load_encoders
 from videogen.train.objectives.diffusion import DiffusionObjective, DiffusionObjectiveConfig, UViTConfig
 
 SETTINGS = FootageSettings(num_frames=(4, 8), sizes=((16, 16),), fps=8)

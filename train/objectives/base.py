@@ -24,6 +24,8 @@ class Objective(nn.Module, ABC):
     phases: tuple[str, ...] = ("train",)
     adamw_scales: ClassVar[Mapping[str, float]] = {}
     """Words in names of parameters that learn more slowly; see `MuonAdamW`."""
+    preview_first: ClassVar[bool] = False
+    """Whether clips are made before the first step too, to be compared with later ones."""
 
     @abstractmethod
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:
@@ -40,6 +42,10 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def preview(self) -> list[tuple[str, np.ndarray]]:
         """A few captioned clips `(F, H, W, 3)` uint8 that show what has been learned so far."""
+
+    def measure(self, previews: list[tuple[str, np.ndarray]]) -> dict[str, float]:
+        """How good these clips of `preview` are; written beside them. Nothing by default."""
+        return {}
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,13 @@ from videogen.io import WrittenClip, check_fps, frames_to_uint8, write_clip
 from videogen.models.attention import set_attention_backend
 from videogen.models.step_cache import StepCache
 from videogen.pipelines.generation import GenerationDefaults, TextToVideo
-from videogen.pipelines.loading import find_folder, model_hash, read_packed_components
+from videogen.pipelines.loading import (
+    find_folder,
+    lora_hash,
+    model_hash,
+    read_packed_components,
+    split_lora_choice,
+)
 from videogen.sampling.schedulers import make_scheduler
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -55,6 +61,7 @@ class Settings:
         fps: Frames per second.
         cache: What steps take over from earlier ones, as `StepCache.parse` reads it.
         attention: One of `ATTENTION_BACKENDS`.
+        loras: Adapters to merge, each `PATH` or `PATH:SCALE`.
     """
 
     model: str | None = None
@@ -70,6 +77,7 @@ class Settings:
     fps: float | None = None
     cache: str | None = None
     attention: str = "sdpa"
+    loras: tuple[str, ...] = ()
 
 
 class Stopwatch:
@@ -147,9 +155,13 @@ class ClipMaker:
         self.watch = watch
         with watch.phase("load"):
             folder = find_folder(settings.model)
-            parts = read_packed_components(folder, dtype, device)
+            parts = read_packed_components(folder, dtype, device, settings.loras)
             self.generator = TextToVideoWithBar(num_clips, **parts)
             self.model_hash = model_hash(folder)
+            choices = [split_lora_choice(lora) for lora in settings.loras]
+            self.loras = [
+                {"path": path, "scale": scale, "sha256": lora_hash(path)} for path, scale in choices
+            ]
         if settings.scheduler is not None:
             self.generator.scheduler = make_scheduler(
                 settings.scheduler, self.generator.prediction_type, self.generator.scheduler
@@ -214,6 +226,7 @@ class ClipMaker:
             "device": settings.device,
             "model": settings.model or "embedded",
             "model_hash": self.model_hash,
+            "loras": self.loras,
             "frames_sha256": hashlib.sha256(frames.tobytes()).hexdigest(),
             "versions": {
                 "videogen": __version__,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from videogen.data.footage.decoding import Colour
     from videogen.data.footage.planning import FootageSettings
     from videogen.data.footage.report import FootageReport
-    from videogen.train.footage import FootageEncoders
+    from videogen.train.footage_encoders import FootageEncoders
 
 EXIT_PARTIAL = 3
 """The dataset is there, but something of the footage is not in it."""
@@ -97,7 +97,8 @@ def prepare_command(
     from rich.console import Console
 
     from videogen.commands.generate import check_device, check_dtype
-    from videogen.train.footage import available_cores, load_encoders, prepare_footage
+    from videogen.train.footage import available_cores, prepare_footage
+    from videogen.train.footage_encoders import load_encoders
 
     encoders = load_encoders(model, device=check_device(device), dtype=check_dtype(dtype))
     settings = _settings(

@@ -29,17 +29,31 @@ class SpatialConv(nn.Conv2d):
 
 
 class TemporalConv(nn.Conv3d):
-    """A convolution over three neighbouring frames."""
+    """A convolution over neighbouring frames, three by default.
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, kernel_size=(3, 1, 1), padding=(1, 0, 0))
+    It is made like its base, as peft makes the two factors of an adapter from the class they adapt; kernel
+    and padding are 1 and 0 within a frame, and the stride is 1.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: tuple[int, int, int] = (3, 1, 1),
+        stride: tuple[int, int, int] = (1, 1, 1),
+        padding: tuple[int, int, int] = (1, 0, 0),
+        groups: int = 1,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias=bias)
+        self.frame_padding = kernel_size[0] // 2
 
     def forward(self, hidden_states: Tensor) -> Tensor:
-        """Maps (B, F, H, W, C) to the same shape."""
+        """Maps (B, F, H, W, C) to (B, F, H, W, C')."""
         images = hidden_states.flatten(2, 3).permute(0, 3, 1, 2)  # (B, C, F, H*W)
         # Run in 2-D: on a CPU torch has no fast kernel for a Conv3d of this shape.
-        images = F.conv2d(images, self.weight.flatten(3), self.bias, padding=(1, 0))
-        return images.permute(0, 2, 3, 1).reshape(hidden_states.shape)
+        images = F.conv2d(images, self.weight.flatten(3), self.bias, padding=(self.frame_padding, 0))
+        return images.permute(0, 2, 3, 1).reshape(*hidden_states.shape[:-1], -1)
 
 
 class FrameNorm(nn.GroupNorm):
@@ -92,9 +106,11 @@ class TemporalConvBlock(nn.Module):
 
     def __init__(self, channels: int, groups: int, dropout: float = 0.1) -> None:
         super().__init__()
-        self.conv1 = nn.Sequential(ClipNorm(groups, channels), nn.SiLU(), TemporalConv(channels))
+        self.conv1 = nn.Sequential(ClipNorm(groups, channels), nn.SiLU(), TemporalConv(channels, channels))
         self.conv2, self.conv3, self.conv4 = (
-            nn.Sequential(ClipNorm(groups, channels), nn.SiLU(), nn.Dropout(dropout), TemporalConv(channels))
+            nn.Sequential(
+                ClipNorm(groups, channels), nn.SiLU(), nn.Dropout(dropout), TemporalConv(channels, channels)
+            )
             for _ in range(3)
         )
         for parameter in self.conv4[-1].parameters():

@@ -17,6 +17,14 @@ FLOW_SHIFT = 3.0
 
 _SOLVER_ON_FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": FLOW_SHIFT}
 
+_ON_DIFFUSION: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddim": ("DDIMScheduler", {}),
+    "ddpm": ("DDPMScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "dpm++2m": ("DPMSolverMultistepScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+}
+
 SCHEDULERS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
     "flow_prediction": {
         "euler": ("FlowMatchEulerDiscreteScheduler", {"shift": FLOW_SHIFT}),
@@ -24,13 +32,8 @@ SCHEDULERS: dict[str, dict[str, tuple[str, dict[str, Any]]]] = {
         "dpm++2m": ("DPMSolverMultistepScheduler", _SOLVER_ON_FLOW),
         "unipc": ("UniPCMultistepScheduler", _SOLVER_ON_FLOW),
     },
-    "epsilon": {
-        "ddim": ("DDIMScheduler", {}),
-        "ddpm": ("DDPMScheduler", {}),
-        "euler": ("EulerDiscreteScheduler", {}),
-        "dpm++2m": ("DPMSolverMultistepScheduler", {}),
-        "unipc": ("UniPCMultistepScheduler", {}),
-    },
+    "epsilon": _ON_DIFFUSION,
+    "v_prediction": _ON_DIFFUSION,
 }
 """For each prediction: name, class in diffusers, settings beside those of the model's own scheduler."""
 
@@ -43,6 +46,7 @@ _TRAINED_SETTINGS = (
     "clip_sample",
     "set_alpha_to_one",
     "steps_offset",
+    "rescale_betas_zero_snr",
 )
 
 
@@ -83,7 +87,10 @@ def make_scheduler(name: str, prediction_type: str, trained: SchedulerMixin) -> 
         return kind(**settings)
     config = trained.config  # type: ignore[attr-defined]
     accepted = inspect.signature(kind).parameters
-    kept = {key: config[key] for key in _TRAINED_SETTINGS if key in config and key in accepted}
+    names = list(_TRAINED_SETTINGS)
+    if config.get("rescale_betas_zero_snr", False):
+        names.append("timestep_spacing")  # which has to begin at the very last step, the one of noise alone
+    kept = {key: config[key] for key in names if key in config and key in accepted}
     return kind(**kept, **settings)
 
 

@@ -1,12 +1,15 @@
 """Our own text encoder: a small Transformer over a closed vocabulary of words, with its tokenizer inside."""
 
+import hashlib
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from videogen.sampling.noise import sample_noise, seeded_generator
 from videogen.text.contract import EncodedText
 from videogen.text.tokenizer import WordTokenizer
 
@@ -110,6 +113,34 @@ class TextEncoder(ModelMixin, ConfigMixin):
         device = self.token_embedding.weight.device
         prompt_embeds = self(tokens.input_ids.to(device), tokens.attention_mask.to(device))
         return EncodedText(prompt_embeds, tokens.attention_mask.to(device))
+
+    @torch.no_grad()
+    def with_words(self, words: Sequence[str]) -> Self:
+        """A copy that knows more words; prompts of known words give exactly the same.
+
+        `<unk>`, which new words were read as, means nothing where all words of the training were known. So a
+        new word starts at random, by its spelling alone, as far from all others as they are from each other.
+        What was taken for a slip in an old word may be nearer to a new one now.
+
+        Args:
+            words: not yet in the vocabulary, whose end they become; see `WordTokenizer`.
+
+        Raises:
+            ValueError: a word is known, comes twice, or is not one normalised word.
+        """
+        sizes = ("hidden_size", "num_layers", "num_attention_heads", "max_length")
+        vocabulary = [*self.config["vocabulary"], *words]
+        wider = type(self)(vocabulary, **{name: self.config[name] for name in sizes})
+        known = self.token_embedding.weight
+        digests = [hashlib.sha256(word.encode()).digest() for word in words]
+        generators = [seeded_generator(0, int.from_bytes(digest[:8])) for digest in digests]
+        state = self.state_dict()
+        if generators:
+            new = known.float().std() * sample_noise((self.hidden_size,), generators).to(known.device)
+            state["token_embedding.weight"] = torch.cat([known, new.to(known.dtype)])
+        wider.load_state_dict(state)
+        nn.Module.to(wider, known.device, known.dtype)  # ModelMixin.to would import torch's compiler
+        return wider.train(self.training)
 
 
 def _initialise(module: nn.Module) -> None:

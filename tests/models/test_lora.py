@@ -1,0 +1,228 @@
+"""Adapters: training, files, merging, and agreement with peft and diffusers."""
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import TextToVideoSDPipeline
+from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
+from peft import (
+    LoraConfig,
+    get_peft_model_state_dict,
+    inject_adapter_in_model,
+    set_peft_model_state_dict,
+)
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from tests.tiny import TINY_UNET3D, make_network
+from videogen.models.lora import (
+    LORA_NAME,
+    add_lora,
+    merge_lora,
+    parse_lora_option,
+    read_lora,
+    save_lora,
+)
+from videogen.models.unet3d import UNet3D
+from videogen.models.uvit import UViT3D
+
+NETWORKS = pytest.mark.parametrize("kind", [UNet3D, UViT3D])
+
+
+def make(kind: type[UNet3D] | type[UViT3D] = UNet3D) -> UNet3D | UViT3D:
+    return make_network(kind, cross_attention_dim=16).eval()
+
+
+def predict(network: nn.Module) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    sample = torch.randn(2, 4, 4, 4, 4, generator=generator)
+    text = torch.randn(2, 5, 16, generator=generator)
+    with torch.no_grad():
+        output: Tensor = network(sample, torch.tensor([3.0, 700.0]), text).sample
+    return output
+
+
+def train_at_random(network: nn.Module, seed: int = 0) -> None:
+    """Give adapters some weights, as training would."""
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            parameter.data = 0.1 * torch.randn(parameter.shape, generator=generator)
+
+
+def adapted(kind: type[UNet3D] | type[UViT3D], folder: Path, seed: int = 0, **options: Any) -> nn.Module:
+    """A network with adapters, which are in the folder too."""
+    network = make(kind)
+    add_lora(network, 3, **options)
+    train_at_random(network, seed)
+    save_lora(network, folder)
+    return network
+
+
+@NETWORKS
+def test_adapters_change_nothing_at_first_and_are_all_that_is_trained(kind: Any) -> None:
+    network, before = make(kind), predict(make(kind))
+    names = add_lora(network, 2)
+    assert torch.equal(predict(network), before)
+    trained = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    assert trained == {f"{name}.lora_{half}.default.weight" for name in names for half in "AB"}
+    assert any("conv" in name for name in names) and any("to_q" in name for name in names)
+
+
+def test_all_attentions_and_temporal_convolutions_of_a_unet_are_adapted() -> None:
+    names = set(add_lora(make(UNet3D), 2))
+    of_kind = {
+        name
+        for name, module in make(UNet3D).named_modules()
+        if type(module).__name__ == "TemporalConv" or (isinstance(module, nn.Linear) and ".attn" in name)
+    }
+    assert names == of_kind
+
+
+@NETWORKS
+@pytest.mark.parametrize("options", [{}, {"alpha": 12}])
+def test_merged_adapters_give_what_was_trained(kind: Any, options: dict[str, Any], tmp_path: Path) -> None:
+    expected = predict(adapted(kind, tmp_path, **options))
+    merged = make(kind)
+    merge_lora(merged, read_lora(tmp_path))
+    assert (predict(merged) - expected).abs().max() < 1e-5
+    assert (predict(make(kind)) - expected).abs().max() > 1e-2
+
+
+def test_adapters_stack_and_are_scaled(tmp_path: Path) -> None:
+    adapted(UNet3D, tmp_path / "a", seed=1)
+    adapted(UNet3D, tmp_path / "b", seed=2)
+    first, second = read_lora(tmp_path / "a"), read_lora(tmp_path / "b" / LORA_NAME)
+    one, other = make(), make()
+    merge_lora(one, first, 0.5)
+    merge_lora(one, second, -2.0)
+    merge_lora(other, second, -1.0)
+    merge_lora(other, second, -1.0)
+    merge_lora(other, first, 0.5)
+    assert (predict(one) - predict(other)).abs().max() < 1e-5
+    merge_lora(one, first, -0.5)
+    merge_lora(one, second, 2.0)
+    assert (predict(one) - predict(make())).abs().max() < 1e-5
+
+
+def peer_with_adapters(config: LoraConfig) -> UNet3DConditionModel:
+    """Diffusers' class with the weights of `make()`; it has no loader of adapters, so peft does it."""
+    peer = UNet3DConditionModel(**TINY_UNET3D | {"cross_attention_dim": 16}).eval()
+    peer.load_state_dict(make().state_dict())
+    inject_adapter_in_model(config, peer)
+    return peer
+
+
+def test_peft_puts_ours_into_the_class_of_diffusers(tmp_path: Path) -> None:
+    expected = predict(adapted(UNet3D, tmp_path, alpha=5))
+    state, _, metadata = TextToVideoSDPipeline.lora_state_dict(tmp_path, return_lora_metadata=True)
+    settings = {key.removeprefix("unet."): value for key, value in metadata.items()}
+    peer = peer_with_adapters(LoraConfig(**settings))
+    loaded: Any = set_peft_model_state_dict(peer, {key.removeprefix("unet."): v for key, v in state.items()})
+    assert not loaded.unexpected_keys
+    assert (predict(peer) - expected).abs().max() < 1e-4
+
+
+def test_ours_loads_what_diffusers_writes(tmp_path: Path) -> None:
+    peer = peer_with_adapters(LoraConfig(r=2, target_modules=["to_q", "to_out.0", "proj_in"], lora_alpha=2))
+    for name, parameter in peer.named_parameters():
+        if "lora_" in name:
+            nn.init.normal_(parameter, std=0.1)
+    TextToVideoSDPipeline.save_lora_weights(tmp_path, unet_lora_layers=get_peft_model_state_dict(peer))
+    ours = make()
+    merge_lora(ours, read_lora(tmp_path))
+    assert (predict(ours) - predict(peer)).abs().max() < 1e-4
+
+
+def test_old_names_and_alphas_are_read(tmp_path: Path) -> None:
+    adapted(UNet3D, tmp_path)
+    tensors = load_file(tmp_path / LORA_NAME)
+    old = {
+        key.replace(".lora_A.", ".lora.down.").replace(".lora_B.", ".lora.up."): value
+        for key, value in tensors.items()
+    }
+    old |= {
+        key.removesuffix(".lora_A.weight") + ".alpha": torch.tensor(6.0) for key in tensors if "_A" in key
+    }
+    save_file(old, tmp_path / "old.safetensors")
+    one, other = make(), make()
+    merge_lora(one, read_lora(tmp_path / "old.safetensors"))
+    merge_lora(other, read_lora(tmp_path), 2.0)
+    assert (predict(one) - predict(other)).abs().max() < 1e-5
+
+
+def test_the_header_says_what_peft_needs_to_know(tmp_path: Path) -> None:
+    adapted(UViT3D, tmp_path, alpha=5)
+    with safe_open(tmp_path / LORA_NAME, framework="pt") as opened:
+        settings = json.loads(opened.metadata()["lora_adapter_metadata"])
+    assert settings["unet.r"] == 3 and settings["unet.lora_alpha"] == 5
+    assert "blocks.0.to_qkv" in settings["unet.target_modules"]
+
+
+def test_adapters_of_another_model_are_refused_and_change_nothing(tmp_path: Path) -> None:
+    adapted(UViT3D, tmp_path)
+    network = make(UNet3D)
+    before = copy.deepcopy(network.state_dict())
+    with pytest.raises(ValueError, match="made for another model: this one has no "):
+        merge_lora(network, read_lora(tmp_path))
+    wider = make_network(UViT3D, cross_attention_dim=32)
+    with pytest.raises(ValueError, match=r"made for another model: its factors of .* are "):
+        merge_lora(wider, read_lora(tmp_path))
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"unet.a.lora_A.weight": torch.ones(2, 3)}, "lacks half of the adapter of a"),
+        ({}, "holds no adapters"),
+        ({"unet.a.hada_w1_a": torch.ones(2, 3)}, "is no LoRA of a denoiser: it holds unet.a.hada_w1_a"),
+        ({"unet.a.lora_A.weight": torch.full((2, 3), torch.nan)}, "NaN or infinity"),
+    ],
+)
+def test_files_that_are_no_adapters(tensors: dict[str, Tensor], message: str, tmp_path: Path) -> None:
+    save_file(tensors, tmp_path / LORA_NAME)
+    with pytest.raises(ValueError, match=message):
+        read_lora(tmp_path)
+
+
+def test_missing_and_broken_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"{LORA_NAME} is missing"):
+        read_lora(tmp_path)
+    adapted(UViT3D, tmp_path)
+    whole = (tmp_path / LORA_NAME).read_bytes()
+    (tmp_path / LORA_NAME).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="may be truncated"):
+        read_lora(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("run/result", ("run/result", 1.0)),
+        ("run/result:0.8", ("run/result", 0.8)),
+        ("C:\\loras\\cat", ("C:\\loras\\cat", 1.0)),
+        ("a:b:-1e-1", ("a:b", -0.1)),
+        ("cat:.5", ("cat", 0.5)),
+        ("cat:v2", ("cat:v2", 1.0)),
+    ],
+)
+def test_options(text: str, expected: tuple[str, float]) -> None:
+    assert parse_lora_option(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", ":0.5", "cat:nan", "cat:-inf", "cat:1e999"])
+def test_options_that_cannot_be(text: str) -> None:
+    with pytest.raises(ValueError, match="PATH:SCALE"):
+        parse_lora_option(text)
+
+
+@pytest.mark.parametrize(("rank", "alpha"), [(0, None), (-1, None), (2, 0)])
+def test_sizes_that_cannot_be(rank: int, alpha: int | None) -> None:
+    with pytest.raises(ValueError, match=r"must be (at least 1|above 0), got"):
+        add_lora(make(), rank, alpha)

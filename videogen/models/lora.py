@@ -1,0 +1,250 @@
+"""Low-rank adapters (LoRA) of the denoisers: training them through peft, their files, merging them.
+
+Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", arXiv:2106.09685, section 4.1: a
+weight W becomes `W + scale * alpha / rank * B A`. For a convolution, A has its kernel and B is 1x1.
+
+The file is the one that diffusers writes for a UNet, so that diffusers and peft load ours and we load theirs.
+Only training needs peft: at generation adapters are merged into the weights.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+
+LORA_NAME = "pytorch_lora_weights.safetensors"
+"""As diffusers names the file."""
+
+TARGETS = re.compile(
+    # UNet3D: projections of all attentions, and the convolutions across frames.
+    r".*\.attn[12]\.(to_q|to_k|to_v|to_out\.0)|.*temp_convs\.\d+\.conv[1-4]\.\d"
+    # UViT3D: the same.
+    r"|blocks\.\d+\.(cross_)?to_(qkv|q|kv|out)|.*\.conv_time"
+)
+"""Full names of the modules that are adapted."""
+
+_METADATA = "lora_adapter_metadata"  # where diffusers keeps the configuration, in the header of the file
+_PREFIX = re.compile(r"^(unet\.|base_model\.model\.)+")
+# Old names of the two factors, in diffusers before peft, beside the present ones.
+_FACTORS = {".lora_A.weight": 0, ".lora_B.weight": 1, ".lora.down.weight": 0, ".lora.up.weight": 1}
+_ALPHA = ".alpha"
+
+
+@dataclass(frozen=True)
+class Lora:
+    """Adapters as read from a file.
+
+    Attributes:
+        path: The file.
+        factors: For each adapted module A and B, `(rank, ...)` and `(out, rank, ...)`.
+        scales: For each of them, alpha / rank.
+    """
+
+    path: Path
+    factors: Mapping[str, tuple[Tensor, Tensor]]
+    scales: Mapping[str, float]
+
+
+def add_lora(denoiser: nn.Module, rank: int, alpha: float | None = None) -> list[str]:
+    """Freeze a denoiser and put adapters beside its attention projections and temporal convolutions.
+
+    They change nothing at first, as B starts at zero. A is drawn from torch's global generator.
+
+    Args:
+        denoiser: A `UNet3D` or a `UViT3D`, changed in place.
+        rank: Of the adapters.
+        alpha: Their strength is alpha / rank; `rank` by default, for a strength of 1.
+
+    Returns:
+        Names of the adapted modules.
+
+    Raises:
+        ValueError: If the rank is below 1, alpha is not above 0, or peft is not installed.
+    """
+    if rank < 1:
+        raise ValueError(f"`rank` of a LoRA must be at least 1, got {rank}")
+    if alpha is not None and not 0 < alpha < math.inf:
+        raise ValueError(f"`alpha` of a LoRA must be above 0, got {alpha}")
+    try:
+        from peft import LoraConfig, inject_adapter_in_model
+    except ModuleNotFoundError as error:
+        raise ValueError("LoRA needs peft, which is not installed: pip install 'videogen[train]'") from error
+    layers = (nn.Linear, nn.Conv2d, nn.Conv3d)
+    names = [
+        name
+        for name, module in denoiser.named_modules()
+        if isinstance(module, layers) and TARGETS.fullmatch(name)
+    ]
+    denoiser.requires_grad_(False)
+    strength: Any = rank if alpha is None else alpha  # peft says int, and takes any number
+    config = LoraConfig(r=rank, lora_alpha=strength, target_modules=names)
+    inject_adapter_in_model(config, denoiser)
+    denoiser._lora_config = config  # type: ignore[assignment]
+    return names
+
+
+def save_lora(denoiser: nn.Module, folder: str | Path) -> Path:
+    """Write the adapters of a denoiser that went through `add_lora`; returns the file.
+
+    Raises:
+        OSError: If it cannot be written; an older file is then untouched.
+    """
+    from peft import get_peft_model_state_dict
+
+    config: LoraConfig = denoiser._lora_config  # type: ignore[assignment]
+    tensors = {
+        f"unet.{name}": value.detach().cpu().contiguous()
+        for name, value in get_peft_model_state_dict(denoiser, adapter_name="default").items()
+    }
+    settings = {
+        "r": config.r,
+        "lora_alpha": config.lora_alpha,
+        "target_modules": sorted(config.target_modules or []),
+    }
+    metadata = {
+        "format": "pt",
+        _METADATA: json.dumps({f"unet.{key}": value for key, value in settings.items()}, sort_keys=True),
+    }
+    path = Path(folder) / LORA_NAME
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{uuid.uuid4().hex[:12]}.partial")
+    try:
+        save_file(tensors, partial, metadata)
+        partial.chmod(0o644)  # safetensors makes files that only their owner can read
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def find_lora(path: str | Path) -> Path:
+    """The file of adapters at `path`, a file or the folder that holds it.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    file = Path(path) / LORA_NAME if Path(path).is_dir() else Path(path)
+    if not file.is_file():
+        raise ValueError(f"no LoRA at {str(path)!r}: {file} is missing")
+    return file
+
+
+def read_lora(path: str | Path) -> Lora:
+    """Read adapters that we, diffusers or peft wrote.
+
+    Args:
+        path: The file, or the folder that holds `pytorch_lora_weights.safetensors`.
+
+    Raises:
+        ValueError: If it is missing, broken, or holds anything but adapters of a denoiser.
+    """
+    file = find_lora(path)
+    try:
+        with safe_open(file, framework="pt") as opened:
+            metadata = opened.metadata() or {}
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{file} cannot be read as safetensors, it may be truncated: {error}") from error
+    halves: dict[str, dict[int, Tensor]] = {}
+    alphas: dict[str, float] = {}
+    for key, tensor in tensors.items():
+        name = _PREFIX.sub("", key)
+        ending = next((ending for ending in _FACTORS if name.endswith(ending)), None)
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{file} holds NaN or infinity: {key}")
+        if ending is not None:
+            halves.setdefault(name.removesuffix(ending), {})[_FACTORS[ending]] = tensor
+        elif name.endswith(_ALPHA) and tensor.numel() == 1:
+            alphas[name.removesuffix(_ALPHA)] = tensor.item()
+        else:
+            raise ValueError(f"{file} is no LoRA of a denoiser: it holds {key}")
+    incomplete = sorted(module for module, found in halves.items() if len(found) < 2)
+    if not halves:
+        raise ValueError(f"{file} holds no adapters")
+    if incomplete:
+        raise ValueError(f"{file} lacks half of the adapter of {incomplete[0]}")
+    factors = {module: (found[0], found[1]) for module, found in halves.items()}
+    settings = _settings(file, metadata)
+    scales = {
+        module: alphas.get(module, _alpha_of(settings, module, len(a))) / len(a)
+        for module, (a, _) in factors.items()
+    }
+    return Lora(file, factors, scales)
+
+
+def merge_lora(denoiser: nn.Module, lora: Lora, scale: float = 1.0) -> None:
+    """Add adapters to the weights of a denoiser; several stack.
+
+    Args:
+        denoiser: Changed in place; not packed.
+        lora: From `read_lora`.
+        scale: Of this adapter; 1 as trained, 0 without effect.
+
+    Raises:
+        ValueError: If the adapters do not fit the denoiser, which is then unchanged.
+    """
+    modules = dict(denoiser.named_modules())
+    for name, (a, b) in lora.factors.items():
+        weight = getattr(modules.get(name), "weight", None)
+        if not isinstance(weight, Tensor):
+            raise ValueError(f"{lora.path} was made for another model: this one has no {name}")
+        fits = (b.shape[0], *a.shape[1:]) == tuple(weight.shape) and b.shape[1] == a.shape[0]
+        if not fits or b[0, 0].numel() != 1:
+            raise ValueError(
+                f"{lora.path} was made for another model: its factors of {name} are {tuple(a.shape)} and "
+                f"{tuple(b.shape)}, the weight is {tuple(weight.shape)}"
+            )
+    with torch.no_grad():
+        for name, (a, b) in lora.factors.items():
+            weight = modules[name].weight
+            product = b.float().flatten(1) @ a.float().flatten(1)
+            change = scale * lora.scales[name] * product.view(weight.shape)
+            weight.copy_(weight.float() + change.to(weight.device))
+
+
+def parse_lora_option(text: str) -> tuple[str, float]:
+    """Path and scale of `PATH` or `PATH:SCALE`; the scale is 1 if there is none.
+
+    Raises:
+        ValueError: If the path is empty or the scale is not finite.
+    """
+    number = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?|[+-]?inf(?:inity)?|nan"
+    match = re.fullmatch(rf"(.*):({number})", text, re.IGNORECASE | re.DOTALL)
+    path, scale = (text, 1.0) if match is None else (match[1], float(match[2]))
+    if not path or not math.isfinite(scale):
+        raise ValueError(f"a LoRA must be PATH or PATH:SCALE with a finite scale, got {text!r}")
+    return path, scale
+
+
+def _settings(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
+    """The configuration in the file's header; empty where there is none."""
+    try:
+        found = json.loads(metadata.get(_METADATA, "{}"))
+        settings = {key.removeprefix("unet."): value for key, value in found.items()}
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"{file} has a broken header: {error}") from error
+    if settings.get("use_dora") or settings.get("use_rslora"):
+        raise ValueError(f"{file} is a LoRA with DoRA or rank-stabilised scales, which cannot be merged here")
+    return settings
+
+
+def _alpha_of(settings: Mapping[str, Any], module: str, rank: int) -> float:
+    """The alpha of a module; its rank, for a scale of 1, where the file does not say."""
+    for pattern, alpha in (settings.get("alpha_pattern") or {}).items():
+        if re.fullmatch(rf"(.*\.)?{pattern}", module):
+            return float(alpha)
+    return float(settings.get("lora_alpha", rank))
