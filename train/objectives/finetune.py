@@ -128,7 +128,7 @@ class FinetuneObjective(Objective):
         ValueError: If a setting does not fit the model.
     """
 
-    # Adapters are AdamW's at any rank, as is usual. Words have to go as far as others did in a whole training.
+    # Adapters are AdamW's at any rank, as is usual. Words have to go as far as others did in all training.
     adamw_scales: ClassVar[Mapping[str, float]] = {
         **DiffusionObjective.adamw_scales,
         "lora_": 1.0,
