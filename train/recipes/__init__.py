@@ -13,6 +13,7 @@ from videogen.train.recipes.shapes import (
     shapes_mini_unet3d,
     shapes_t2v,
     shapes_t2v_longer,
+    shapes_t2v_longest,
 )
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
@@ -22,6 +23,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_mini_unet3d": shapes_mini_unet3d,
     "shapes_t2v": shapes_t2v,
     "shapes_t2v_longer": shapes_t2v_longer,
+    "shapes_t2v_longest": shapes_t2v_longest,
 }
 
 

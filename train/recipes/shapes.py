@@ -1,7 +1,7 @@
 """Recipes of the embedded default: its codec, and its text-to-video model on the world `shapes`.
 
-The embedded weights are made by `shapes_codec`, `shapes_decoder` and `shapes_t2v`, run from one folder, and
-put together by `videogen.train.export`. The recipes of `shapes-mini` use the embedded codec and need no other
+The embedded weights are made by `shapes_codec`, `shapes_decoder`, `shapes_t2v` and `shapes_t2v_longer`, run from one
+folder, and put together by `videogen.train.export`. The recipes of `shapes-mini` use the embedded codec and need no other
 run.
 """
 
@@ -103,8 +103,24 @@ def shapes_t2v_longer() -> TrainConfig:
             codec=f"{RUNS}/shapes_codec/result", init_from=f"{RUNS}/shapes_t2v/result", seed=1
         ),
         source=ShapesClips(seed=5, two_object_rate=0.15),
-        num_steps=8000,
+        num_steps=3700,
         learning_rate=2e-3,
-        decay_steps=7900,
+        decay_steps=3600,
         seed=1,
+    )
+
+
+def shapes_t2v_longest() -> TrainConfig:
+    """`shapes_t2v_longer` taken further once more."""
+    return replace(
+        shapes_t2v_longer(),
+        name="shapes_t2v_longest",
+        objective=DiffusionObjectiveConfig(
+            codec=f"{RUNS}/shapes_codec/result", init_from=f"{RUNS}/shapes_t2v_longer/result", seed=2
+        ),
+        source=ShapesClips(seed=6, two_object_rate=0.15),
+        num_steps=6000,
+        learning_rate=1.5e-3,
+        decay_steps=5900,
+        seed=2,
     )
