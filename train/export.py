@@ -37,6 +37,7 @@ def export(result: Path, out: Path, codec: Path | None = None) -> None:
         pipeline.register_modules(vae=finished)
     for network in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
         to_bfloat16(network)
+        network.register_to_config(_name_or_path="")  # no paths of one machine in a release
     for name in ("vae", "text_encoder", "unet", "scheduler"):
         shutil.rmtree(out / name, ignore_errors=True)
     pipeline.save_pretrained(out)

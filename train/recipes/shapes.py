@@ -1,8 +1,8 @@
 """Recipes of the embedded default: its codec, and its text-to-video model on the world `shapes`.
 
-The embedded weights are made by `shapes_codec`, `shapes_decoder`, `shapes_t2v` and `shapes_t2v_longer`, run from one
-folder, and put together by `videogen.train.export`. The recipes of `shapes-mini` use the embedded codec and need no other
-run.
+The embedded weights are made by `shapes_codec`, `shapes_decoder`, `shapes_t2v` and `shapes_t2v_longer`, run
+from one folder, and put together by `videogen.train.export`. The recipes of `shapes-mini` use the embedded
+codec and need no other run.
 """
 
 from __future__ import annotations
