@@ -118,6 +118,7 @@ def test_a_clip_is_what_the_pipeline_makes_and_its_recipe_says_how(model: Path) 
         "device": "cpu",
         "model": str(model),
         "model_hash": model_hash(model),
+        "loras": [],
         "frames_sha256": hashlib.sha256(expected.tobytes()).hexdigest(),
     }
 

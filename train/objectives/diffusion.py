@@ -35,6 +35,7 @@ class UViTConfig:
     hidden_size: int = 256
     num_layers: int = 6
     num_attention_heads: int = 4
+    token_convs: bool = False
 
     def build(self, in_channels: int, cross_attention_dim: int) -> Denoiser:
         """Make the network."""
@@ -46,6 +47,7 @@ class UViTConfig:
             num_layers=self.num_layers,
             num_attention_heads=self.num_attention_heads,
             cross_attention_dim=cross_attention_dim,
+            token_convs=self.token_convs,
         )
 
 
@@ -85,7 +87,8 @@ class DiffusionObjectiveConfig(ObjectiveConfig):
             place can be read from them up to t = 0.95.
         time_std: Standard deviation of that logit.
         caption_dropout: Share of clips trained without their caption, for classifier-free guidance.
-        init_from: Folder of a pipeline whose denoiser and text encoder are the start; None for a fresh one.
+        init_from: Folder of a pipeline whose denoiser and text encoder are the start; None for a fresh one. Its
+            denoiser keeps its own sizes, and gets `token_convs` if the network has them.
         seed: Of times, noise and caption dropout.
     """
 
@@ -106,6 +109,8 @@ class DiffusionObjectiveConfig(ObjectiveConfig):
             kind = UViT3D if isinstance(self.network, UViTConfig) else UNet3D
             text_encoder = TextEncoder.from_pretrained(self.init_from, subfolder="text_encoder")
             denoiser = kind.from_pretrained(self.init_from, subfolder="unet")
+            if isinstance(self.network, UViTConfig) and self.network.token_convs:
+                denoiser = denoiser.with_token_convs()
         else:
             text_encoder = TextEncoder(vocabulary(), hidden_size=self.text_dim, num_layers=self.text_layers)
             denoiser = self.network.build(codec.config["latent_channels"], self.text_dim)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from videogen.data.shapes.dataset import ShapesClips, ShapesCrops
 from videogen.train.config import TrainConfig
 from videogen.train.objectives.codec import CodecObjectiveConfig
-from videogen.train.objectives.diffusion import DiffusionObjectiveConfig, UNet3DConfig
+from videogen.train.objectives.diffusion import DiffusionObjectiveConfig, UNet3DConfig, UViTConfig
 
 RUNS = "runs"
 """Where `python -m videogen.train` puts runs by default."""
@@ -111,16 +111,19 @@ def shapes_t2v_longer() -> TrainConfig:
 
 
 def shapes_t2v_longest() -> TrainConfig:
-    """`shapes_t2v_longer` taken further once more."""
+    """`shapes_t2v_longer` with convolutions between its attention, taken further once more."""
     return replace(
         shapes_t2v_longer(),
         name="shapes_t2v_longest",
         objective=DiffusionObjectiveConfig(
-            codec=f"{RUNS}/shapes_codec/result", init_from=f"{RUNS}/shapes_t2v_longer/result", seed=2
+            codec=f"{RUNS}/shapes_codec/result",
+            network=UViTConfig(token_convs=True),
+            init_from=f"{RUNS}/shapes_t2v_longer/result",
+            seed=2,
         ),
         source=ShapesClips(seed=6, two_object_rate=0.15),
-        num_steps=6000,
-        learning_rate=1.5e-3,
-        decay_steps=5900,
+        num_steps=3600,
+        learning_rate=2e-3,
+        decay_steps=3500,
         seed=2,
     )

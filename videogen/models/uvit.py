@@ -2,7 +2,7 @@
 
 After U-ViT of "simple diffusion" (Hoogeboom et al. 2023, arXiv:2301.11093): most weights sit in a Transformer
 at half the resolution, where joint attention over every frame is cheap; temporal convolutions stand beside
-the spatial ones. Its blocks follow DiT and PixArt (Peebles and Xie 2022, arXiv:2212.09748; Chen et al. 2023,
+the spatial ones. Convolutions between the blocks of the Transformer (`token_convs`) draw what it places. Its blocks follow DiT and PixArt (Peebles and Xie 2022, arXiv:2212.09748; Chen et al. 2023,
 arXiv:2310.00426): one shared modulation by time and prompt, a learned offset of it per block, and
 cross-attention to the words; rotary positions (Su et al. 2021, arXiv:2104.09864) beside random Fourier
 features of the place (Tancik et al. 2020, arXiv:2006.10739) make frame counts and sizes free. The features
@@ -49,6 +49,8 @@ class UViT3D(ModelMixin, ConfigMixin):
         num_layers: Blocks of the Transformer.
         num_attention_heads: Heads; `hidden_size / num_attention_heads` must be a multiple of 8.
         cross_attention_dim: Width of the prompt embeddings.
+        token_convs: Whether every second block of the Transformer also convolves its tokens. Outlines come
+            out far better; a network that has learned without can be given them (`with_token_convs`).
 
     Raises:
         ValueError: If the width of a head is not a multiple of 8.
@@ -70,6 +72,7 @@ class UViT3D(ModelMixin, ConfigMixin):
         num_layers: int = 6,
         num_attention_heads: int = 4,
         cross_attention_dim: int = 256,
+        token_convs: bool = False,
     ) -> None:
         super().__init__()
         if num_attention_heads < 1 or hidden_size % (8 * num_attention_heads):
@@ -89,7 +92,10 @@ class UViT3D(ModelMixin, ConfigMixin):
         frequencies = torch.randn(3, _POSITION_FREQUENCIES, generator=torch.Generator().manual_seed(0))
         self.register_buffer("position_frequencies", _POSITION_BANDWIDTH * frequencies)
         self.blocks = nn.ModuleList(
-            TransformerBlock(hidden_size, num_attention_heads, cross_attention_dim) for _ in range(num_layers)
+            TransformerBlock(
+                hidden_size, num_attention_heads, cross_attention_dim, token_conv=token_convs and layer % 2 == 1
+            )
+            for layer in range(num_layers)
         )
         self.proj_out = nn.Linear(hidden_size, conv_dim * _PATCH**2)
         self.up_blocks = nn.ModuleList(ConvBlock(conv_dim, hidden_size) for _ in range(num_conv_blocks))
@@ -175,7 +181,7 @@ class UViT3D(ModelMixin, ConfigMixin):
         rotations = rotary_factors(places, self._head_dim)
         modulation = self.modulation(condition).unflatten(-1, (6, -1))  # (N, 6, D)
         for block in self.blocks:
-            arguments = (tokens, modulation, text, rotations, cache)
+            arguments = (tokens, modulation, text, rotations, condition, (num_frames, rows, columns), cache)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = self._gradient_checkpointing_func(block, *arguments)
             else:
@@ -183,6 +189,13 @@ class UViT3D(ModelMixin, ConfigMixin):
         tokens = self.proj_out(F.layer_norm(tokens, tokens.shape[-1:]))
         tokens = tokens.reshape(-1, rows, columns, tokens.shape[-1]).permute(0, 3, 1, 2)
         return F.pixel_shuffle(tokens, _PATCH)
+
+    def with_token_convs(self) -> UViT3D:
+        """A copy with `token_convs`, which predicts the same until it is trained."""
+        sizes = {name: value for name, value in self.config.items() if not name.startswith("_")}
+        grown = UViT3D(**{**sizes, "token_convs": True})
+        grown.load_state_dict({**grown.state_dict(), **self.state_dict()})
+        return grown
 
     @property
     def _head_dim(self) -> int:
@@ -240,13 +253,15 @@ class ConvBlock(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention over all tokens, cross-attention to the words, and an MLP.
+    """Self-attention over all tokens, cross-attention to the words, convolutions if asked for, and an MLP.
 
     Queries and keys are normalised (Dehghani et al. 2023, arXiv:2302.05442, section 2), which keeps attention
     soft under large steps.
     """
 
-    def __init__(self, hidden_size: int, num_attention_heads: int, cross_attention_dim: int) -> None:
+    def __init__(
+        self, hidden_size: int, num_attention_heads: int, cross_attention_dim: int, token_conv: bool = False
+    ) -> None:
         super().__init__()
         head_dim = hidden_size // num_attention_heads
         self.num_attention_heads = num_attention_heads
@@ -263,6 +278,7 @@ class TransformerBlock(nn.Module):
         self.mlp = nn.Sequential(
             nn.Linear(hidden_size, 4 * hidden_size), nn.GELU("tanh"), nn.Linear(4 * hidden_size, hidden_size)
         )
+        self.token_conv = ConvBlock(hidden_size, hidden_size) if token_conv else None
         for layer in (self.to_out, self.cross_to_out, self.mlp[2]):
             for parameter in layer.parameters():
                 nn.init.zeros_(parameter)
@@ -273,9 +289,14 @@ class TransformerBlock(nn.Module):
         modulation: Tensor,
         text: TextContext,
         rotations: Tensor,
+        condition: Tensor,
+        grid: tuple[int, int, int],
         cache: FeatureCache | None = None,
     ) -> Tensor:
-        """Map `(B, N, D)` to the same shape, given the modulation `(B, 6, D)` and B prompts."""
+        """Map `(B, N, D)` to the same shape, given the modulation `(B, 6, D)` and B prompts.
+
+        The N tokens are a grid of frames, rows and columns; the convolutions see the condition `(B, D)`.
+        """
         modulation = (modulation + self.modulation_table)[:, :, None]  # (B, 6, 1, D)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind(1)
         num_rows = len(hidden_states)
@@ -290,6 +311,7 @@ class TransformerBlock(nn.Module):
         hidden_states = hidden_states + reuse(
             cache, "text", self, num_rows, lambda: self._attend_to_text(hidden_states, text)
         )
+        hidden_states = self._convolve(hidden_states, condition, grid)
         return torch.addcmul(hidden_states, gate2, self.mlp(_modulate(hidden_states, shift2, scale2)))
 
     def _attend(self, hidden_states: Tensor, rotations: Tensor) -> Tensor:
@@ -302,6 +324,15 @@ class TransformerBlock(nn.Module):
         query = self._heads(self.cross_to_q(F.layer_norm(hidden_states, hidden_states.shape[-1:])))
         attended = attention(query, *text.keys_values[self], text.mask).transpose(1, 2).flatten(2)
         return self.cross_to_out(attended)
+
+    def _convolve(self, hidden_states: Tensor, condition: Tensor, grid: tuple[int, int, int]) -> Tensor:
+        if self.token_conv is None:
+            return hidden_states
+        num_frames, rows, columns = grid
+        frames = hidden_states.reshape(-1, rows, columns, hidden_states.shape[-1]).permute(0, 3, 1, 2)
+        condition = condition.repeat_interleave(num_frames, dim=0)
+        frames = self.token_conv(frames.contiguous(), condition, num_frames)  # (B*f, D, rows, columns)
+        return frames.permute(0, 2, 3, 1).reshape(hidden_states.shape)
 
     def keys_values(self, encoder_hidden_states: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of words `(B, L, D_text)` for the cross-attention, `(B, heads, L, d)` each."""
