@@ -34,6 +34,7 @@ TINY_UVIT: dict[str, Any] = {
     "num_layers": 2,
     "num_attention_heads": 2,
     "cross_attention_dim": 12,
+    "token_convs": True,
 }
 TINY_CODEC: dict[str, Any] = {
     "latent_channels": 4,

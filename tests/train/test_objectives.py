@@ -1,5 +1,6 @@
 """Objectives: what their losses mean, and that a clip's part in them does not depend on its batch."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from videogen.train.objectives.diffusion import (
     UViTConfig,
 )
 
-UVIT = UViTConfig(conv_dim=8, num_conv_blocks=1, hidden_size=32, num_layers=1, num_attention_heads=2)
+UVIT = UViTConfig(conv_dim=8, num_conv_blocks=1, hidden_size=32, num_layers=2, num_attention_heads=2)
 UNET3D = UNet3DConfig(block_out_channels=(32, 32), layers_per_block=1, attention_head_dim=16)
 SOURCE = ShapesClips(world="shapes-mini", num_frames=4, size=16)
 
@@ -226,5 +227,15 @@ def test_a_saved_pipeline_is_the_start_of_another_run(codec_folder: Path, tmp_pa
     assert all(torch.equal(value, state[name]) for name, value in objective.denoiser.state_dict().items())
 
 
-def make_diffusion_from(folder: Path) -> DiffusionObjective:
-    return DiffusionObjectiveConfig(codec=str(folder / "vae"), network=UVIT, init_from=str(folder)).build()
+@torch.no_grad()
+def test_a_run_can_add_token_convs_to_a_saved_pipeline(codec_folder: Path, tmp_path: Path) -> None:
+    objective = make_diffusion(codec_folder)
+    objective.save(tmp_path)
+    grown = make_diffusion_from(tmp_path, replace(UVIT, token_convs=True))
+    assert grown.denoiser.config["token_convs"] and not objective.denoiser.config["token_convs"]
+    batch = SOURCE.batch(range(3))
+    assert torch.equal(grown(batch, "train")["loss"], objective(batch, "train")["loss"])
+
+
+def make_diffusion_from(folder: Path, network: UViTConfig = UVIT) -> DiffusionObjective:
+    return DiffusionObjectiveConfig(codec=str(folder / "vae"), network=network, init_from=str(folder)).build()

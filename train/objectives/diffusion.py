@@ -87,8 +87,8 @@ class DiffusionObjectiveConfig(ObjectiveConfig):
             place can be read from them up to t = 0.95.
         time_std: Standard deviation of that logit.
         caption_dropout: Share of clips trained without their caption, for classifier-free guidance.
-        init_from: Folder of a pipeline whose denoiser and text encoder are the start; None for a fresh one. Its
-            denoiser keeps its own sizes, and gets `token_convs` if the network has them.
+        init_from: Folder of a pipeline whose denoiser and text encoder are the start; None for a fresh one.
+            Its denoiser keeps its own sizes, and gets `token_convs` if the network has them.
         seed: Of times, noise and caption dropout.
     """
 

@@ -2,12 +2,13 @@
 
 After U-ViT of "simple diffusion" (Hoogeboom et al. 2023, arXiv:2301.11093): most weights sit in a Transformer
 at half the resolution, where joint attention over every frame is cheap; temporal convolutions stand beside
-the spatial ones. Convolutions between the blocks of the Transformer (`token_convs`) draw what it places. Its blocks follow DiT and PixArt (Peebles and Xie 2022, arXiv:2212.09748; Chen et al. 2023,
+the spatial ones. Its blocks follow DiT and PixArt (Peebles and Xie 2022, arXiv:2212.09748; Chen et al. 2023,
 arXiv:2310.00426): one shared modulation by time and prompt, a learned offset of it per block, and
 cross-attention to the words; rotary positions (Su et al. 2021, arXiv:2104.09864) beside random Fourier
 features of the place (Tancik et al. 2020, arXiv:2006.10739) make frame counts and sizes free. The features
 mix time, height and width, so that a prompt has to act on one vector to say where a thing is when; with
-features of each axis by itself the network hardly ever finds motion.
+features of each axis by itself the network hardly ever finds motion. What attention places, convolutions
+within every second block (`token_convs`) draw.
 
 The prediction is a velocity, preconditioned as in EDM (Karras et al. 2022, arXiv:2206.00364, section 5), with
 the factors that its derivation gives for straight paths: noise need not be copied through the network, and at
@@ -93,7 +94,10 @@ class UViT3D(ModelMixin, ConfigMixin):
         self.register_buffer("position_frequencies", _POSITION_BANDWIDTH * frequencies)
         self.blocks = nn.ModuleList(
             TransformerBlock(
-                hidden_size, num_attention_heads, cross_attention_dim, token_conv=token_convs and layer % 2 == 1
+                hidden_size,
+                num_attention_heads,
+                cross_attention_dim,
+                token_conv=token_convs and layer % 2 == 1,
             )
             for layer in range(num_layers)
         )
