@@ -122,8 +122,10 @@ def shapes_t2v_longest() -> TrainConfig:
             seed=2,
         ),
         source=ShapesClips(seed=6, two_object_rate=0.15),
-        num_steps=3600,
+        num_steps=6500,
+        batch_size=64,
         learning_rate=2e-3,
-        decay_steps=3500,
+        decay_steps=6300,
         seed=2,
+        mixed_precision="bf16",
     )
