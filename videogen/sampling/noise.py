@@ -23,3 +23,28 @@ def sample_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) ->
     return torch.stack(
         [torch.randn(*shape, generator=generator, device=generator.device) for generator in generators]
     )
+
+
+def clip_generators(
+    seed: int | None, generator: torch.Generator | Sequence[torch.Generator] | None, batch_size: int
+) -> list[torch.Generator]:
+    """One generator for each clip of a call, which is given a seed, or generators, or neither.
+
+    Args:
+        seed: Clip k gets the generator of `seed + k`.
+        generator: One per clip, or one that is drawn from clip by clip.
+        batch_size: Clips of the call.
+
+    Raises:
+        ValueError: If there are generators, but not one for each clip.
+    """
+    if seed is None and generator is None:
+        seed = torch.Generator().seed()  # fresh, and without a touch on torch's global generator
+    if seed is not None:
+        return [seeded_generator(seed + item) for item in range(batch_size)]
+    if isinstance(generator, torch.Generator):
+        return [generator] * batch_size
+    generators = list(generator or [])
+    if len(generators) != batch_size:
+        raise ValueError(f"`generator` must be one or {batch_size}, one per clip, got {len(generators)}")
+    return generators
