@@ -13,7 +13,7 @@ from videogen.text.contract import PromptEncoder
 from videogen.text.encoder import TextEncoder
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
-CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
+CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "predicted_latents")
 _LEAST_CONTRAST = 2 / 255  # of any clip that shows something
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +15,9 @@ from videogen.codec.contract import Codec
 from videogen.codec.pixels import pixels_to_frames
 from videogen.models.step_cache import FeatureCache, StepCache
 from videogen.pipelines.output import VideoPipelineOutput, as_output_type
-from videogen.sampling.predictions import clean_latents, signal_and_noise
-from videogen.sampling.schedulers import scale_model_input, step_arguments
+from videogen.sampling.guidance_kinds import GuidanceCall
+from videogen.sampling.predictions import predict_clean
+from videogen.sampling.schedulers import step_arguments
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
@@ -25,25 +25,6 @@ if TYPE_CHECKING:
     from videogen.pipelines.generation import TextToVideo
 
 StepCallback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
-
-
-@dataclass(frozen=True)
-class DenoiserCall:
-    """What went into the denoiser and came out of it at one step.
-
-    Attributes:
-        scheduler: After `set_timesteps`.
-        prediction_type: What the denoiser predicts.
-        latents: Before the step, `(B, C, f, h, w)` float32.
-        model_input: The same, scaled for the denoiser.
-        noise_pred: Its prediction, guided, `(B, C, f, h, w)` float32.
-    """
-
-    scheduler: SchedulerMixin
-    prediction_type: str
-    latents: Tensor
-    model_input: Tensor
-    noise_pred: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +36,7 @@ class DenoisingStep:
         num_steps: Evaluations of the whole call.
         seconds: Since denoising began.
         latents: After the step, `(B, C, f, h, w)` float32, with noise in them until the last.
+        predicted_latents: The clean latents that the denoiser sees in the noise, `(B, C, f, h, w)` float32.
         output: What the call returns; None before the last step.
     """
 
@@ -62,27 +44,14 @@ class DenoisingStep:
     num_steps: int
     seconds: float
     latents: Tensor
+    predicted_latents: Tensor
     output: VideoPipelineOutput | None
-    _call: DenoiserCall = field(repr=False)
     _codec: Codec = field(repr=False)
 
     @property
     def seconds_left(self) -> float:
         """Until the last step is done, if all take as long; decoding comes after it."""
         return self.seconds / (self.step_idx + 1) * (self.num_steps - self.step_idx - 1)
-
-    @cached_property
-    def predicted_latents(self) -> Tensor:
-        """The clean latents `(B, C, f, h, w)` that the denoiser sees in the noise; computed when asked for.
-
-        Raises:
-            ValueError: If the scheduler's noise schedule is of a kind that is not known here.
-        """
-        call = self._call
-        signal, noise = signal_and_noise(
-            call.scheduler, call.prediction_type, self.step_idx, call.latents, call.model_input
-        )
-        return clean_latents(call.model_input, call.noise_pred, call.prediction_type, signal, noise)
 
     @torch.no_grad()
     def preview(self, latent_frames: list[int] | None = None) -> np.ndarray:
@@ -115,7 +84,7 @@ def denoise(
     negative_prompt_embeds: Tensor | None,
     *,
     num_inference_steps: int,
-    guidance_scale: float,
+    guide: GuidanceCall,
     generators: list[torch.Generator],
     step_cache: StepCache | None,
     output_type: str,
@@ -131,7 +100,7 @@ def denoise(
         prompt_embeds: `(B, L, D)`.
         negative_prompt_embeds: The same shape; None without guidance.
         num_inference_steps: See `TextToVideo.__call__`, as for all below.
-        guidance_scale: Used where there are negative embeddings.
+        guide: How guidance is done, with what it remembers of this call.
         generators: One for each clip.
         step_cache: What steps take over from earlier ones.
         output_type: Of the output.
@@ -151,9 +120,10 @@ def denoise(
         for step_idx, timestep in enumerate(timesteps):
             if cache is not None:
                 cache.start_step(step_idx)
-            model_input = scale_model_input(scheduler, latents, timestep)
-            noise_pred = pipeline._predict(model_input, timestep, text, guidance_scale, cache)
-            call = DenoiserCall(scheduler, pipeline.prediction_type, latents, model_input, noise_pred)
+            noise_pred = pipeline._predict(latents, timestep, text, guide, cache)
+            predicted_latents = predict_clean(
+                noise_pred, latents, timestep, scheduler, pipeline.prediction_type
+            )
             latents = scheduler.step(  # type: ignore[attr-defined]
                 noise_pred, timestep, latents, return_dict=False, **step_extras
             )[0]
@@ -162,6 +132,7 @@ def denoise(
                     "latents": latents,
                     "prompt_embeds": prompt_embeds,
                     "negative_prompt_embeds": negative_prompt_embeds,
+                    "predicted_latents": predicted_latents,
                 }
                 offered = {name: tensors[name] for name in callback_tensors}
                 answer = callback_on_step_end(pipeline, step_idx, timestep, offered)
@@ -171,6 +142,7 @@ def denoise(
                 negative_prompt_embeds = answer.pop("negative_prompt_embeds", negative_prompt_embeds)
                 if new_text:
                     text = pipeline._text_context(prompt_embeds, negative_prompt_embeds)
+                    guide.memory.clear()
                     if cache is not None:
                         cache.clear()
             if not bool(torch.isfinite(latents).all()):
@@ -182,7 +154,9 @@ def denoise(
             ) * num_inference_steps // num_steps > step_idx * num_inference_steps // num_steps:
                 bar.update()
             seconds = time.perf_counter() - start
-            step = DenoisingStep(step_idx, num_steps, seconds, latents, None, call, pipeline.codec)
+            step = DenoisingStep(
+                step_idx, num_steps, seconds, latents, predicted_latents, None, pipeline.codec
+            )
             if step_idx + 1 < num_steps:
                 yield step
     if output_type == "latent":

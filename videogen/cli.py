@@ -73,6 +73,14 @@ def generate(
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow the prompt; 1 and below is without guidance.")
     ] = None,
+    guidance_kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:KEY=VALUE,...]",
+            help="How guidance is done: cfg (the default), rescaled, interval, apg, adaptive, extrapolated; "
+            "like interval:low=0.2,high=0.8.",
+        ),
+    ] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
@@ -139,6 +147,7 @@ def generate(
             negative_prompt=negative_prompt,
             num_inference_steps=steps,
             guidance_scale=guidance,
+            guidance=guidance_kind,
             num_frames=num_frames,
             height=height,
             width=width,

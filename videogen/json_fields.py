@@ -1,4 +1,4 @@
-"""Dataclasses out of JSON that a stranger may have edited: what is unknown, missing or of a wrong type is named."""
+"""Dataclasses out of JSON that a stranger may have edited, with an error that names what is wrong in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _NAMES = {
 
 
 def read_fields(kind: type[_Kind], values: object, source: str) -> _Kind:
-    """A dataclass with fields of `str`, `int`, `float`, `None`, `dict`, `tuple[X, ...]`, dataclasses and unions.
+    """A dataclass whose fields are of JSON's types, `tuple[X, ...]` for lists, other dataclasses, or unions.
 
     Args:
         kind: Its type.

@@ -28,7 +28,7 @@ class Preset:
         scheduler: A name that `make_scheduler` knows.
         num_inference_steps: Denoising steps.
         guidance_scale: Of guidance.
-        guidance: Its kind.
+        guidance: Its kind, as `parse_guidance` reads it.
         cache: What steps take over from earlier ones, as `StepCache.parse` reads it.
         negative_prompt: What to steer away from.
         num_frames: Frames per clip.
@@ -46,7 +46,7 @@ class Preset:
     scheduler: str | None = None
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
-    guidance: dict[str, Any] | str | None = None
+    guidance: str | None = None
     cache: str | None = None
     negative_prompt: str | None = None
     num_frames: int | None = None
@@ -85,7 +85,7 @@ class Preset:
         """Write the preset, without what is None.
 
         Raises:
-            ValueError: If `notes` or `guidance` hold what JSON cannot.
+            ValueError: If `notes` hold what JSON cannot.
             OSError: If the file cannot be written.
         """
         values = {MARKER: FORMAT, **self.settings()} | ({"notes": self.notes} if self.notes else {})
@@ -105,15 +105,16 @@ class Preset:
             pipeline(prompt, **preset.apply_to(pipeline))
 
         Raises:
-            ValueError: If the scheduler or the cache is unknown.
+            ValueError: If the scheduler, the guidance or the cache is unknown.
         """
         from videogen.models.step_cache import StepCache
+        from videogen.sampling.guidance_kinds import parse_guidance
         from videogen.sampling.schedulers import make_scheduler
 
-        names = ("num_inference_steps", "guidance_scale", "guidance", "negative_prompt")
-        names += ("num_frames", "height", "width")
-        settings = self.settings()
-        arguments = {name: settings[name] for name in names if name in settings}
+        names = {"num_inference_steps", "guidance_scale", "negative_prompt", "num_frames", "height", "width"}
+        arguments = {name: value for name, value in self.settings().items() if name in names}
+        if self.guidance is not None:
+            arguments["guidance"] = parse_guidance(self.guidance)
         if self.cache is not None:
             arguments["step_cache"] = StepCache.parse(self.cache)
         if self.scheduler is not None:

@@ -54,6 +54,7 @@ class Recipe:
         loras: What was merged into the model.
         frames_sha256: Of the bytes of the frames, `(F, H, W, 3)` uint8.
         versions: Of videogen, torch and diffusers.
+        guidance: Its kind, as `parse_guidance` reads it; None for classifier-free guidance.
         attention: One of `ATTENTION_BACKENDS`.
         num_threads: Of the CPU.
         processor: What computed it; on another, sums may be rounded otherwise.
@@ -81,6 +82,7 @@ class Recipe:
     frames_sha256: str
     versions: dict[str, str]
     # The first recipes had none of these.
+    guidance: str | None = None
     attention: str = "sdpa"
     num_threads: int | None = None
     processor: str | None = None
@@ -112,10 +114,21 @@ class Recipe:
 
     def settings(self) -> dict[str, Any]:
         """What `videogen.commands.generate.Settings` takes to make it again."""
-        names = ("dtype", "device", "attention", "scheduler", "negative_prompt", "num_inference_steps")
-        names += ("guidance_scale", "num_frames", "height", "width", "fps", "cache")
-        return {name: getattr(self, name) for name in names} | {
+        return {
             "model": None if self.model == EMBEDDED else self.model,
+            "device": self.device,
+            "dtype": self.dtype,
+            "scheduler": self.scheduler,
+            "negative_prompt": self.negative_prompt,
+            "num_inference_steps": self.num_inference_steps,
+            "guidance_scale": self.guidance_scale,
+            "guidance": self.guidance,
+            "num_frames": self.num_frames,
+            "height": self.height,
+            "width": self.width,
+            "fps": self.fps,
+            "cache": self.cache,
+            "attention": self.attention,
             "loras": tuple((lora.path, lora.scale) for lora in self.loras),
         }
 
