@@ -156,9 +156,9 @@ class Recipe:
         return {name: value for name, value in found.items() if value is not None}
 
 
-def _check_version(found: dict[str, Any], source: str) -> None:
+def _check_version(found: object, source: str) -> None:
     """Raise ValueError for a recipe of a newer version, whose fields may mean what is not known here."""
-    versions = found.get("versions")
+    versions = found.get("versions") if isinstance(found, dict) else None
     made_by = versions.get("videogen") if isinstance(versions, dict) else None
     if isinstance(made_by, str) and _release(made_by) > _release(__version__):
         raise ValueError(f"{source} comes from videogen {made_by}, newer than this {__version__}: update it")

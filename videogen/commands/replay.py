@@ -100,9 +100,11 @@ def compare(recipe: Recipe, stored: np.ndarray, made: MadeClip, loss: str | None
     as_made = hashlib.sha256(stored.tobytes()).hexdigest() == recipe.frames_sha256
     measured = _distance(stored, made.frames)
     if loss is not None:
-        measured += f" to the frames as decoded from the file, which are not the very ones ({loss})"
-    if replayed and (as_made or loss is not None):
-        return ["identical" + (f"; {measured}" if loss is not None else "")], True
+        measured += f" to the frames as decoded from the file, a lossy format ({loss})"
+    if replayed and as_made:
+        return ["identical"], True
+    if replayed and loss is not None:
+        return [f"identical; {measured}"], True
     if replayed:
         return [
             f"differs: {measured} to the frames in the file",
