@@ -1,4 +1,4 @@
-"""Looks at the arguments of a text-to-video call before anything is computed."""
+"""Looks at the arguments of a text-to-video call before anything is computed, and at the clips it made."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import torch
 from torch import Tensor
 
 from videogen.codec.contract import check_clip_size
+from videogen.text.contract import PromptEncoder
+from videogen.text.encoder import TextEncoder
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
-CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
+CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "predicted_latents")
+_LEAST_CONTRAST = 2 / 255  # of any clip that shows something
 
 
 def check_prompts(
@@ -103,3 +106,35 @@ def check_choices(
             f"`callback_on_step_end_tensor_inputs` has {', '.join(unknown)}: "
             f"known are {', '.join(CALLBACK_TENSORS)}"
         )
+
+
+def warn_of_unknown_words(encoder: PromptEncoder, prompts: Sequence[str]) -> None:
+    """Warn of words that our own text encoder does not know, reads as others, or has no room for."""
+    if not isinstance(encoder, TextEncoder):
+        return  # its vocabulary is open, and it says itself what it cuts off
+    for prompt in prompts:
+        report = encoder.tokenizer.report(prompt)
+        if report.unknown:
+            shown = ", ".join(repr(word) for word in report.unknown[:10])
+            warnings.warn(f"the model does not know these words of the prompt: {shown}", stacklevel=3)
+        if report.corrected:
+            shown = ", ".join(f"{wrong!r} as {right!r}" for wrong, right in report.corrected[:10])
+            warnings.warn(f"words of the prompt read as others: {shown}", stacklevel=3)
+        if report.num_truncated:
+            warnings.warn(
+                f"the prompt is too long: its last {report.num_truncated} words are ignored", stacklevel=3
+            )
+
+
+def check_frames(frames: Tensor) -> None:
+    """Look at clips `(B, F, H, W, 3)` in [0, 1].
+
+    Raises:
+        FloatingPointError: If a clip is not finite, or blank: of one colour in all its pixels.
+    """
+    for number, clip in enumerate(frames):
+        if not bool(torch.isfinite(clip).all()):
+            raise FloatingPointError(f"the frames of clip {number} hold NaN or infinity")
+        darkest, brightest = torch.aminmax(clip.flatten(0, 2), dim=0)
+        if float((brightest - darkest).max()) < _LEAST_CONTRAST:
+            raise FloatingPointError(f"clip {number} is blank: all its pixels have one colour")

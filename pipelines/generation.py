@@ -6,43 +6,44 @@ do (saving, loading, devices, offloading), at the price of an import that takes 
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from videogen.codec.contract import Codec
-from videogen.codec.pixels import pixels_to_frames
 from videogen.models.step_cache import FeatureCache, StepCache
 from videogen.models.text_context import TextContext
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
-from videogen.pipelines.checks import check_choices, check_numbers, check_prompts, check_size
+from videogen.pipelines.checks import (
+    check_choices,
+    check_frames,
+    check_numbers,
+    check_prompts,
+    check_size,
+    warn_of_unknown_words,
+)
+from videogen.pipelines.denoising import DenoisingStep, StepCallback, decode_frames, denoise
 from videogen.pipelines.output import VideoPipelineOutput
-from videogen.sampling.guidance import classifier_free, classifier_free_by_difference
-from videogen.sampling.noise import sample_noise, seeded_generator
+from videogen.sampling.guidance_kinds import ClassifierFreeGuidance, Guidance, GuidanceCall
+from videogen.sampling.noise import clip_generators, sample_noise
 from videogen.sampling.schedulers import (
     check_prediction_type,
     initial_noise_sigma,
     prediction_type_of,
     scale_model_input,
-    step_arguments,
 )
 from videogen.text.contract import PromptEncoder
-from videogen.text.encoder import TextEncoder
 
 if TYPE_CHECKING:
     from diffusers.schedulers.scheduling_utils import SchedulerMixin
-
-_LEAST_CONTRAST = 2 / 255  # of any clip that shows something
-
-StepCallback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,6 @@ class TextToVideo:
         """A bar over the denoising steps."""
         return tqdm(total=total)
 
-    @torch.no_grad()
     def __call__(
         self,
         prompt: str | Sequence[str] | None = None,
@@ -136,6 +136,7 @@ class TextToVideo:
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
         step_cache: StepCache | None = None,
+        guidance: Guidance | None = None,
         output_type: str = "np",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
@@ -150,7 +151,7 @@ class TextToVideo:
             height: In pixels, a multiple of the codec's compression in space.
             width: In pixels, likewise.
             num_inference_steps: Denoising steps.
-            guidance_scale: Of classifier-free guidance; 1 and below is none, at half the cost.
+            guidance_scale: Of guidance; 1 and below is none, at half the cost.
             num_videos_per_prompt: Clips per prompt; those of one prompt follow each other.
             seed: Clip k of the call is made from `seed + k`, and so equals one made alone with that seed.
             generator: In place of `seed`: one per clip, or one that is drawn from clip by clip.
@@ -158,11 +159,14 @@ class TextToVideo:
             prompt_embeds: In place of `prompt`, `(P, L, D)` as `encode_prompt` returns them.
             negative_prompt_embeds: In place of `negative_prompt`, `(P, L, D)`.
             step_cache: What steps take over from earlier ones: faster, and another clip. By default nothing.
+            guidance: How the predictions with and without the prompt become one, see
+                `videogen.sampling.guidance_kinds`; None is classifier-free guidance.
             output_type: `np`, `pt`, `pil` or `latent`; see `VideoPipelineOutput`.
             return_dict: Whether to return a `VideoPipelineOutput` rather than a tuple.
             callback_on_step_end: Called after each step with (pipeline, step index, timestep, tensors); what
                 it returns under `latents`, `prompt_embeds` or `negative_prompt_embeds` replaces those in use.
-            callback_on_step_end_tensor_inputs: Names of the tensors it is given.
+            callback_on_step_end_tensor_inputs: Names of the tensors it is given: those three, or
+                `predicted_latents`, the clean latents `(B, C, f, h, w)` that the step's prediction means.
 
         Returns:
             The clips, one for each prompt and `num_videos_per_prompt`.
@@ -170,6 +174,65 @@ class TextToVideo:
         Raises:
             ValueError: If an argument is out of range or does not fit the model; before any computation.
             FloatingPointError: If latents become NaN or infinite, naming the step, or a clip comes out blank.
+        """
+        output = None
+        for step in self.stream(
+            prompt,
+            negative_prompt=negative_prompt,
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            num_videos_per_prompt=num_videos_per_prompt,
+            seed=seed,
+            generator=generator,
+            latents=latents,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            step_cache=step_cache,
+            guidance=guidance,
+            output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+            callback_on_step_end_tensor_inputs=callback_on_step_end_tensor_inputs,
+        ):
+            output = step.output
+        assert output is not None
+        return output if return_dict else (output.frames,)
+
+    def stream(
+        self,
+        prompt: str | Sequence[str] | None = None,
+        *,
+        negative_prompt: str | Sequence[str] | None = None,
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_inference_steps: int | None = None,
+        guidance_scale: float | None = None,
+        num_videos_per_prompt: int = 1,
+        seed: int | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        step_cache: StepCache | None = None,
+        guidance: Guidance | None = None,
+        output_type: str = "np",
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+    ) -> Generator[DenoisingStep, None, None]:
+        """Generate clips as the call does, and give each step when it is done.
+
+        Arguments and errors are those of the call. They are looked at now; the steps are computed as they are
+        asked for, and whoever asks for no more has stopped. The last one carries the output. Several streams
+        of a pipeline do not know of each other.
+
+            for step in pipeline.stream("a red circle orbits", seed=7):
+                print(step.step_idx, step.seconds_left)
+                if enough:
+                    frames = step.preview()  # the clip as it is foreseen
+                    break
         """
         defaults = self.defaults
         num_frames = defaults.num_frames if num_frames is None else num_frames
@@ -189,61 +252,41 @@ class TextToVideo:
         guided = guidance_scale > 1
         if step_cache is not None:
             step_cache.check_fits(self.unet.cache_kinds, steps, guided)
+        if guidance is not None:
+            guidance.check_fits(guidance_scale, step_cache)
         if not guided and (negative_prompt or negative_prompt_embeds is not None):
-            warnings.warn("the negative prompt is ignored: it needs a guidance above 1", stacklevel=2)
+            warnings.warn("the negative prompt is ignored: it needs a guidance above 1", stacklevel=3)
 
-        generators = self._generators(seed, generator, batch_size)
+        generators = clip_generators(seed, generator, batch_size)
         latents = self.prepare_latents(batch_size, num_frames, height, width, generators, latents)
-        prompt_embeds, negative_prompt_embeds = self.encode_prompt(
-            prompts,
-            num_videos_per_prompt=num_videos_per_prompt,
-            do_classifier_free_guidance=guided,
-            negative_prompt=negative_prompt,
-            prompt_embeds=prompt_embeds,
-            negative_prompt_embeds=negative_prompt_embeds,
+        with torch.no_grad():
+            prompt_embeds, negative_prompt_embeds = self.encode_prompt(
+                prompts,
+                num_videos_per_prompt=num_videos_per_prompt,
+                do_classifier_free_guidance=guided,
+                negative_prompt=negative_prompt,
+                prompt_embeds=prompt_embeds,
+                negative_prompt_embeds=negative_prompt_embeds,
+            )
+        scheduler = copy.deepcopy(self.scheduler)  # which keeps the state of this one call
+        scheduler.set_timesteps(steps, device=self.execution_device)  # type: ignore[attr-defined]
+        guide = GuidanceCall(
+            guidance or ClassifierFreeGuidance(), guidance_scale, scheduler, self.prediction_type
         )
-        self.scheduler.set_timesteps(steps, device=self.execution_device)  # type: ignore[attr-defined]
-        latents = latents * initial_noise_sigma(self.scheduler)
-        step_extras = step_arguments(self.scheduler, generators)
-
-        text = self._text_context(prompt_embeds, negative_prompt_embeds)
-        with self.progress_bar(total=steps) as bar:
-            timesteps = self.scheduler.timesteps  # type: ignore[attr-defined]
-            cache = None if step_cache is None else FeatureCache(step_cache, len(timesteps))
-            for step_idx, timestep in enumerate(timesteps):
-                if cache is not None:
-                    cache.start_step(step_idx)
-                model_input = scale_model_input(self.scheduler, latents, timestep)
-                noise_pred = self._predict(model_input, timestep, text, guidance_scale, cache)
-                latents = self.scheduler.step(  # type: ignore[attr-defined]
-                    noise_pred, timestep, latents, return_dict=False, **step_extras
-                )[0]
-                if callback_on_step_end is not None:
-                    tensors = {
-                        "latents": latents,
-                        "prompt_embeds": prompt_embeds,
-                        "negative_prompt_embeds": negative_prompt_embeds,
-                    }
-                    offered = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
-                    answer = callback_on_step_end(self, step_idx, timestep, offered)
-                    new_text = not answer.keys().isdisjoint(("prompt_embeds", "negative_prompt_embeds"))
-                    latents = answer.pop("latents", latents)
-                    prompt_embeds = answer.pop("prompt_embeds", prompt_embeds)
-                    negative_prompt_embeds = answer.pop("negative_prompt_embeds", negative_prompt_embeds)
-                    if new_text:
-                        text = self._text_context(prompt_embeds, negative_prompt_embeds)
-                        if cache is not None:
-                            cache.clear()
-                if not bool(torch.isfinite(latents).all()):
-                    raise FloatingPointError(
-                        f"latents are not finite after step {step_idx + 1} of {len(timesteps)} "
-                        f"(timestep {timestep:g})"
-                    )
-                if (step_idx + 1) * steps // len(timesteps) > step_idx * steps // len(timesteps):
-                    bar.update()
-
-        frames = self._finish(latents, output_type)
-        return VideoPipelineOutput(frames=frames) if return_dict else (frames,)
+        return denoise(
+            self,
+            scheduler,
+            latents * initial_noise_sigma(scheduler),
+            prompt_embeds,
+            negative_prompt_embeds,
+            num_inference_steps=steps,
+            guide=guide,
+            generators=generators,
+            step_cache=step_cache,
+            output_type=output_type,
+            callback_on_step_end=callback_on_step_end,
+            callback_tensors=callback_on_step_end_tensor_inputs,
+        )
 
     def encode_prompt(
         self,
@@ -265,7 +308,7 @@ class TextToVideo:
         """
         if prompt_embeds is None:
             prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
-            self._warn_of_unknown_words(prompts)
+            warn_of_unknown_words(self.prompt_encoder, prompts)
             prompt_embeds = self._embed(prompts)
         num_prompts = len(prompt_embeds)
         if not do_classifier_free_guidance:
@@ -310,15 +353,8 @@ class TextToVideo:
         Raises:
             FloatingPointError: If a clip is not finite, or blank: of one colour in all its pixels.
         """
-        codec = self.codec
-        chunks = codec.iter_decode(latents.to(codec.dtype))
-        frames = torch.cat([pixels_to_frames(chunk).cpu() for chunk in chunks], dim=1)
-        for number, clip in enumerate(frames):
-            if not bool(torch.isfinite(clip).all()):
-                raise FloatingPointError(f"the frames of clip {number} hold NaN or infinity")
-            darkest, brightest = torch.aminmax(clip.flatten(0, 2), dim=0)
-            if float((brightest - darkest).max()) < _LEAST_CONTRAST:
-                raise FloatingPointError(f"clip {number} is blank: all its pixels have one colour")
+        frames = decode_frames(self.codec, latents)
+        check_frames(frames)
         return frames
 
     def _text_context(self, prompt_embeds: Tensor, negative_prompt_embeds: Tensor | None) -> TextContext:
@@ -336,66 +372,30 @@ class TextToVideo:
         latents: Tensor,
         timestep: Tensor,
         text: TextContext,
-        guidance_scale: float,
+        guide: GuidanceCall,
         cache: FeatureCache | None,
     ) -> Tensor:
         """The prediction in float32, made in any dtype; guided if there are negative prompts."""
-        difference = None if cache is None else cache.kept("guidance", self.unet, len(latents))
-        if difference is not None:
+        evaluation = guide.evaluation(latents, timestep)
+        guided = text.num_prompts > len(latents)
+        both = guided and guide.guidance.needs_uncond(evaluation)
+        difference = cache.kept("guidance", self.unet, len(latents)) if cache is not None and both else None
+        if guided and (not both or difference is not None):
             text = text.last(len(latents))
-        latents = latents.to(self.unet.dtype)
-        noise_pred = self.unet(latents, timestep, text, return_dict=False, cache=cache)[0].float()
-        if difference is not None:
-            return classifier_free_by_difference(noise_pred, difference, guidance_scale)
-        if text.num_prompts == len(latents):
+        model_input = scale_model_input(evaluation.scheduler, latents, timestep).to(self.unet.dtype)
+        noise_pred = self.unet(model_input, timestep, text, return_dict=False, cache=cache)[0].float()
+        if not guided:
             return noise_pred
-        noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)
-        if cache is not None:
-            cache.keep("guidance", self.unet, noise_pred_text - noise_pred_uncond)
-        return classifier_free(noise_pred_uncond, noise_pred_text, guidance_scale)
-
-    def _finish(self, latents: Tensor, output_type: str) -> Any:
-        if output_type == "latent":
-            return latents
-        frames = self.decode_latents(latents)
-        if output_type == "pt":
-            return frames
-        array = frames.numpy()
-        if output_type == "np":
-            return array
-        return [[Image.fromarray(frame) for frame in clip] for clip in (array * 255).round().astype("uint8")]
+        if not both:
+            return guide.guidance.without_uncond(noise_pred, guide.guidance_scale, evaluation)
+        if difference is not None:
+            noise_pred_uncond, noise_pred_text = noise_pred - difference, noise_pred
+        else:
+            noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)
+            if cache is not None:
+                cache.keep("guidance", self.unet, noise_pred_text - noise_pred_uncond)
+        return guide.guidance.combine(noise_pred_uncond, noise_pred_text, guide.guidance_scale, evaluation)
 
     def _embed(self, prompts: Sequence[str]) -> Tensor:
         encoded = self.prompt_encoder.encode(prompts)
         return encoded.prompt_embeds * encoded.attention_mask[..., None]
-
-    def _warn_of_unknown_words(self, prompts: Sequence[str]) -> None:
-        encoder = self.prompt_encoder
-        if not isinstance(encoder, TextEncoder):
-            return  # its vocabulary is open, and it says itself what it cuts off
-        for prompt in prompts:
-            report = encoder.tokenizer.report(prompt)
-            if report.unknown:
-                shown = ", ".join(repr(word) for word in report.unknown[:10])
-                warnings.warn(f"the model does not know these words of the prompt: {shown}", stacklevel=3)
-            if report.corrected:
-                shown = ", ".join(f"{wrong!r} as {right!r}" for wrong, right in report.corrected[:10])
-                warnings.warn(f"words of the prompt read as others: {shown}", stacklevel=3)
-            if report.num_truncated:
-                warnings.warn(
-                    f"the prompt is too long: its last {report.num_truncated} words are ignored", stacklevel=3
-                )
-
-    def _generators(
-        self, seed: int | None, generator: torch.Generator | Sequence[torch.Generator] | None, batch_size: int
-    ) -> list[torch.Generator]:
-        if seed is None and generator is None:
-            seed = torch.Generator().seed()  # fresh, and without a touch on torch's global generator
-        if seed is not None:
-            return [seeded_generator(seed + item) for item in range(batch_size)]
-        if isinstance(generator, torch.Generator):
-            return [generator] * batch_size
-        generators = list(generator or [])
-        if len(generators) != batch_size:
-            raise ValueError(f"`generator` must be one or {batch_size}, one per clip, got {len(generators)}")
-        return generators

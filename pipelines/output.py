@@ -20,3 +20,15 @@ class VideoPipelineOutput(BaseOutput):
     """
 
     frames: np.ndarray | torch.Tensor | list[list[Image.Image]]
+
+
+def as_output_type(
+    frames: torch.Tensor, output_type: str
+) -> np.ndarray | torch.Tensor | list[list[Image.Image]]:
+    """Frames `(B, F, H, W, 3)` in [0, 1] on the CPU as `np`, `pt` or `pil`."""
+    if output_type == "pt":
+        return frames
+    array = frames.numpy()
+    if output_type == "np":
+        return array
+    return [[Image.fromarray(frame) for frame in clip] for clip in (array * 255).round().astype("uint8")]

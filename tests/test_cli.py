@@ -13,47 +13,24 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner, Result
 
 import videogen
-from tests.tiny_pipeline import make_pipeline
-from videogen.cli import app
-from videogen.commands.generate import TextToVideoWithBar
+from tests.command_line import error_of, run, save_tiny_model
+from videogen.commands.denoising_bar import TextToVideoWithBar
+from videogen.commands.generate import processor_name
 from videogen.commands.plan import numbered, plan_clips, slug
 from videogen.io import read_clip, read_recipe, write_clip
 from videogen.models.step_cache import StepCache
 from videogen.pipelines.loading import EMBEDDED, load, model_hash
-from videogen.pipelines.text_to_video import TextToVideoPipeline
 from videogen.sampling.schedulers import make_scheduler
 
 TINY = ["--height", "16", "--width", "16", "--num-frames", "4", "--steps", "2"]
 
 
-def run(*arguments: object) -> Result:
-    """Runs the command line in this process, in which only mistakes of ours may raise."""
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def error_of(*arguments: object) -> str:
-    """The message of a command that fails with one line on stderr, and none on stdout."""
-    result = run(*arguments)
-    assert (result.exit_code, result.stdout) == (1, "")
-    lines = [line for line in result.stderr.splitlines() if not line.startswith("warning: ")]
-    assert len(lines) == 1
-    assert lines[0].startswith("error: ")
-    return lines[0]
-
-
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model with random weights."""
-    defaults = {"height": 16, "width": 16, "num_frames": 4, "num_inference_steps": 2}
-    pipeline = make_pipeline(TextToVideoPipeline, defaults=defaults)
-    folder = tmp_path_factory.mktemp("model")
-    pipeline.save_pretrained(folder)
-    return folder
+    return save_tiny_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture
@@ -109,6 +86,7 @@ def test_a_clip_is_what_the_pipeline_makes_and_its_recipe_says_how(model: Path) 
         "guidance_scale": 2.5,
         "scheduler": "unipc",
         "scheduler_class": "UniPCMultistepScheduler",
+        "guidance": None,
         "cache": "text=2,guidance=3",
         "num_frames": 4,
         "height": 16,
@@ -119,6 +97,10 @@ def test_a_clip_is_what_the_pipeline_makes_and_its_recipe_says_how(model: Path) 
         "model": str(model),
         "model_hash": model_hash(model),
         "loras": [],
+        "attention": "sdpa",
+        "num_threads": torch.get_num_threads(),
+        "processor": processor_name(torch.device("cpu")),
+        "stopped_after_step": None,
         "frames_sha256": hashlib.sha256(expected.tobytes()).hexdigest(),
     }
 

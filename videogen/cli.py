@@ -1,4 +1,4 @@
-"""The command line: `videogen generate`, `info`, `evaluate`, `prepare`, `finetune` and `verify-resume`.
+"""The command line: `videogen generate`, `replay`, `info`, `evaluate` and what stands under `commands/`.
 
 Nothing heavy is imported before a command needs it: help, the version and most mistakes are answered at once.
 """
@@ -19,6 +19,7 @@ from videogen.commands.evaluate import evaluate_command
 from videogen.commands.finetune import finetune_command
 from videogen.commands.messages import one_line_errors, one_line_warnings
 from videogen.commands.prepare import prepare_command
+from videogen.commands.replay import replay_command
 from videogen.commands.verify_resume import verify_resume_command
 
 app = typer.Typer(
@@ -51,9 +52,13 @@ def videogen(
 @app.command()
 def generate(
     prompts: Annotated[
-        list[str],
-        typer.Argument(metavar="PROMPT", show_default=False, help='What to show; "" generates freely.'),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="PROMPT",
+            show_default=False,
+            help='What to show; "" generates freely. May be left out with --like.',
+        ),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -68,10 +73,30 @@ def generate(
         typer.Option(help="Clip k is made from seed + k. Drawn at random if not given; printed in any case."),
     ] = None,
     num_videos: Annotated[int, typer.Option(help="Clips per prompt.")] = 1,
-    negative_prompt: Annotated[str, typer.Option(metavar="TEXT", help="What to steer away from.")] = "",
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CLIP", help="Take everything that is not given here from the recipe of a clip."
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.json", help="Take settings from a preset; they win over those of --like."),
+    ] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What to steer away from.")
+    ] = None,
     steps: Annotated[int | None, typer.Option(help="Denoising steps. By default the model's own.")] = None,
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow the prompt; 1 and below is without guidance.")
+    ] = None,
+    guidance_kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:KEY=VALUE,...]",
+            help="How guidance is done: cfg (the default), rescaled, interval, apg, adaptive, extrapolated; "
+            "like interval:low=0.2,high=0.8.",
+        ),
     ] = None,
     scheduler: Annotated[
         str | None,
@@ -104,25 +129,66 @@ def generate(
             help="Adapters from `videogen finetune` or diffusers; repeat it to stack several.",
         ),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
-    dtype: Annotated[str, typer.Option(metavar="NAME", help="float32, bfloat16 or float16.")] = "float32",
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="cpu (the default), cuda, cuda:1, ... or mps.")
+    ] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="NAME", help="float32 (the default), bfloat16 or float16.")
+    ] = None,
     attention: Annotated[
-        str, typer.Option(metavar="NAME", help="sdpa, or xformers on a CUDA device that has it.")
-    ] = "sdpa",
+        str | None,
+        typer.Option(metavar="NAME", help="sdpa (the default), or xformers on a CUDA device that has it."),
+    ] = None,
+    preview: Annotated[
+        bool | None,
+        typer.Option(
+            help="Draw the clip under the bar as it is foreseen. By default in terminals with 24-bit colours."
+        ),
+    ] = None,
     timings: Annotated[bool, typer.Option("--timings", help="Say where the seconds went.")] = False,
 ) -> None:
     """Make clips from prompts.
 
-    Each file carries its recipe (prompt, seed, all settings), which `videogen info` shows.
+    Each file carries its recipe (prompt, seed, all settings), which `videogen info` shows and
+    `videogen replay` follows. Ctrl-C while denoising writes the clip as predicted so far; a second one does
+    not wait for that.
     """
+    if prompts is None and like is None:
+        raise typer.BadParameter("give at least one, or --like CLIP", param_hint="PROMPT")
     start = time.perf_counter()
+    given = {
+        "model": model,
+        "device": device,
+        "dtype": dtype,
+        "scheduler": scheduler,
+        "negative_prompt": negative_prompt,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "guidance": guidance_kind,
+        "num_frames": num_frames,
+        "height": height,
+        "width": width,
+        "fps": fps,
+        "cache": cache,
+        "attention": attention,
+        "loras": tuple(lora) if lora else None,
+    }
     with one_line_errors(), one_line_warnings():
-        from videogen.commands.plan import plan_clips
+        from videogen.commands.plan import check_leaves_alone, choose_settings, plan_clips
         from videogen.io import check_fps
+        from videogen.presets import Preset
+        from videogen.recipe import Recipe
 
-        clips = plan_clips(prompts, num_videos, seed, out)
-        if fps is not None:
-            check_fps(fps, clips[0].path)
+        recipe = None if like is None else Recipe.of_clip(like)
+        chosen = choose_settings(given, None if preset is None else Preset.load(preset), recipe)
+        if recipe is not None:
+            prompts = prompts or [recipe.prompt]
+            seed = recipe.seed if seed is None else seed
+        clips = plan_clips(prompts or [], num_videos, seed, out)
+        if like is not None:
+            check_leaves_alone(like, clips)
+        if "fps" in chosen:
+            check_fps(chosen["fps"], clips[0].path)
 
         from videogen.commands.startup import quick_imports
 
@@ -131,23 +197,7 @@ def generate(
             from videogen.commands.generate import Settings, Stopwatch, generate_clips
         watch = Stopwatch()
         watch.seconds["import"] = time.perf_counter() - import_start
-        settings = Settings(
-            model=model,
-            device=device,
-            dtype=dtype,
-            scheduler=scheduler,
-            negative_prompt=negative_prompt,
-            num_inference_steps=steps,
-            guidance_scale=guidance,
-            num_frames=num_frames,
-            height=height,
-            width=width,
-            fps=fps,
-            cache=cache,
-            attention=attention,
-            loras=tuple(lora or ()),
-        )
-        for clip, written in generate_clips(clips, settings, watch):
+        for clip, written in generate_clips(clips, Settings(**chosen), watch, preview):
             typer.echo(f"{typer.format_filename(written.path)}  seed {clip.seed}")
         typer.echo(
             f"{len(clips)} {'clip' if len(clips) == 1 else 'clips'} in {time.perf_counter() - start:.2f} s"
@@ -172,6 +222,15 @@ def info(
             typer.echo(json.dumps(description, indent=2))
         else:
             print_clip(description)
+
+
+@functools.wraps(replay_command)
+def _replay(**options: Any) -> None:
+    with one_line_errors(), one_line_warnings():
+        replay_command(**options)
+
+
+app.command("replay")(_replay)
 
 
 @functools.wraps(evaluate_command)

@@ -12,6 +12,7 @@ from videogen.models.step_cache import StepCache
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
 from videogen.pipelines.generation import TextToVideo
+from videogen.sampling.noise import clip_generators
 from videogen.sampling.schedulers import flow_scheduler
 
 PROMPTS = ["a large red circle moves left", "a small blue star rotates on a white background"]
@@ -88,7 +89,7 @@ def test_guidance_is_that_of_the_last_step_that_computed_it(pipeline: TextToVide
 
 
 def latents_of_noise(pipeline: TextToVideo) -> Tensor:
-    generators = pipeline._generators(0, None, 2)
+    generators = clip_generators(0, None, 2)
     return pipeline.prepare_latents(2, 12, 32, 40, generators)
 
 

@@ -3,41 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import platform
 import re
 import time
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import diffusers
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 from videogen import __version__
+from videogen.commands.denoising_bar import TextToVideoWithBar
 from videogen.commands.plan import PlannedClip
 from videogen.io import WrittenClip, check_fps, frames_to_uint8, write_clip
 from videogen.models.attention import set_attention_backend
 from videogen.models.step_cache import StepCache
-from videogen.pipelines.generation import GenerationDefaults, TextToVideo
+from videogen.pipelines.denoising import DenoisingStep
+from videogen.pipelines.generation import GenerationDefaults
 from videogen.pipelines.loading import (
+    LoraChoice,
     find_folder,
     lora_hash,
     model_hash,
     read_packed_components,
     split_lora_choice,
 )
+from videogen.recipe import EMBEDDED, LoraInRecipe, Recipe
+from videogen.sampling.guidance_kinds import parse_guidance
 from videogen.sampling.schedulers import make_scheduler
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -54,14 +50,15 @@ class Settings:
         scheduler: A name that `make_scheduler` knows.
         negative_prompt: What to steer away from.
         num_inference_steps: Denoising steps.
-        guidance_scale: Of classifier-free guidance.
+        guidance_scale: Of guidance.
+        guidance: Its kind, as `parse_guidance` reads it.
         num_frames: Frames per clip.
         height: In pixels.
         width: In pixels.
         fps: Frames per second.
         cache: What steps take over from earlier ones, as `StepCache.parse` reads it.
         attention: One of `ATTENTION_BACKENDS`.
-        loras: Adapters to merge, each `PATH` or `PATH:SCALE`.
+        loras: Adapters to merge, each `PATH`, `PATH:SCALE` or both in a pair.
     """
 
     model: str | None = None
@@ -71,13 +68,14 @@ class Settings:
     negative_prompt: str = ""
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    guidance: str | None = None
     num_frames: int | None = None
     height: int | None = None
     width: int | None = None
     fps: float | None = None
     cache: str | None = None
     attention: str = "sdpa"
-    loras: tuple[str, ...] = ()
+    loras: tuple[LoraChoice, ...] = ()
 
 
 class Stopwatch:
@@ -94,42 +92,19 @@ class Stopwatch:
         self.seconds[name] += time.perf_counter() - start
 
 
-class TextToVideoWithBar(TextToVideo):
-    """A generator whose steps advance one bar, with the time left, over all clips of a command.
+@dataclass(frozen=True)
+class MadeClip:
+    """A clip before it is written.
 
-    Args:
-        num_clips: How many calls will be made.
-        parts: The arguments of `TextToVideo`.
+    Attributes:
+        frames: `(F, H, W, 3)` uint8.
+        recipe: How to make it again.
+        interrupted: Whether the user stopped it: it shows what was foreseen then.
     """
 
-    def __init__(self, num_clips: int, **parts: Any) -> None:
-        super().__init__(**parts)
-        console = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
-        self.progress = Progress(
-            *columns,
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            transient=True,
-            redirect_stdout=False,  # it would go to the bar's console, and past a pipe
-            disable=not console.is_terminal,
-        )
-        self._num_clips = num_clips
-        self._task = self.progress.add_task("denoising", total=None)
-
-    def progress_bar(self, total: int) -> AbstractContextManager[Any]:
-        """The part of the bar that belongs to one clip."""
-        return self._bar(total)
-
-    @contextmanager
-    def _bar(self, total: int) -> Iterator[TextToVideoWithBar]:
-        self.progress.update(self._task, total=total * self._num_clips)
-        yield self
-
-    def update(self) -> None:
-        """Advance by a step; the pipeline calls it on what `progress_bar` gives."""
-        self.progress.advance(self._task)
+    frames: np.ndarray
+    recipe: Recipe
+    interrupted: bool
 
 
 class ClipMaker:
@@ -142,13 +117,17 @@ class ClipMaker:
         settings: How to make the clips.
         num_clips: How many will be made, for the bar.
         watch: Counts the seconds.
+        preview: Whether to draw what is foreseen, see `TextToVideoWithBar`.
 
     Raises:
         ValueError: If a setting is unknown here, or the model cannot be loaded.
     """
 
-    def __init__(self, settings: Settings, num_clips: int, watch: Stopwatch) -> None:
+    def __init__(
+        self, settings: Settings, num_clips: int, watch: Stopwatch, preview: bool | None = False
+    ) -> None:
         self.step_cache = None if settings.cache is None else StepCache.parse(settings.cache)
+        self.guidance = None if settings.guidance is None else parse_guidance(settings.guidance)
         dtype = check_dtype(settings.dtype)
         device = check_device(settings.device)
         set_attention_backend(settings.attention, device)
@@ -156,12 +135,10 @@ class ClipMaker:
         with watch.phase("load"):
             folder = find_folder(settings.model)
             parts = read_packed_components(folder, dtype, device, settings.loras)
-            self.generator = TextToVideoWithBar(num_clips, **parts)
+            self.generator = TextToVideoWithBar(num_clips, preview, **parts)
             self.model_hash = model_hash(folder)
             choices = [split_lora_choice(lora) for lora in settings.loras]
-            self.loras = [
-                {"path": path, "scale": scale, "sha256": lora_hash(path)} for path, scale in choices
-            ]
+            self.loras = tuple(LoraInRecipe(path, scale, lora_hash(path)) for path, scale in choices)
         if settings.scheduler is not None:
             self.generator.scheduler = make_scheduler(
                 settings.scheduler, self.generator.prediction_type, self.generator.scheduler
@@ -174,8 +151,16 @@ class ClipMaker:
             # The pipeline would say so of prompts, but here it is given embeddings.
             warnings.warn("the negative prompt is ignored: it needs a guidance above 1", stacklevel=2)
 
-    def make(self, clip: PlannedClip) -> tuple[np.ndarray, dict[str, Any]]:
-        """The frames `(F, H, W, 3)` uint8 of a clip, and its recipe.
+    def make(self, clip: PlannedClip, stop_after_step: int | None = None) -> MadeClip:
+        """Make a clip.
+
+        Ctrl-C ends the denoising, and the clip becomes what was foreseen at the last whole step; a second one
+        gets through, as does one before the first step is done.
+
+        Args:
+            clip: What to make.
+            stop_after_step: Evaluations of the denoiser to do, if not all: the clip becomes what is foreseen
+                then.
 
         Raises:
             ValueError: If a setting does not fit the model; before any computation.
@@ -188,56 +173,92 @@ class ClipMaker:
                 negative_prompt=self.settings.negative_prompt,
                 do_classifier_free_guidance=numbers.guidance_scale > 1,
             )
+        steps = generator.stream(
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            num_frames=numbers.num_frames,
+            height=numbers.height,
+            width=numbers.width,
+            num_inference_steps=numbers.num_inference_steps,
+            guidance_scale=numbers.guidance_scale,
+            seed=clip.seed,
+            step_cache=self.step_cache,
+            guidance=self.guidance,
+            output_type="latent",
+        )
+        last: DenoisingStep | None = None
+        interrupted = False
         with self.watch.phase("denoise"):
-            latents = generator(
-                prompt_embeds=prompt_embeds,
-                negative_prompt_embeds=negative_prompt_embeds,
-                num_frames=numbers.num_frames,
-                height=numbers.height,
-                width=numbers.width,
-                num_inference_steps=numbers.num_inference_steps,
-                guidance_scale=numbers.guidance_scale,
-                seed=clip.seed,
-                step_cache=self.step_cache,
-                output_type="latent",
-                return_dict=False,
-            )[0]
+            try:
+                for step in steps:
+                    last = step
+                    if stop_after_step is not None and stop_after_step > step.num_steps:
+                        raise ValueError(
+                            f"the recipe stops after step {stop_after_step}, but there are {step.num_steps}"
+                        )
+                    if stop_after_step == step.step_idx + 1:
+                        break
+                    generator.show(step)
+            except KeyboardInterrupt:
+                if last is None or last.output is not None:
+                    raise
+                interrupted = True
+        assert last is not None
         with self.watch.phase("decode"):
+            finished = last.output is not None and stop_after_step is None
+            latents = last.latents if finished else last.predicted_latents
             frames = frames_to_uint8(generator.decode_latents(latents)[0].numpy())
-        return frames, self._recipe(clip, frames)
+        return MadeClip(
+            frames, self._recipe(clip, frames, None if finished else last.step_idx + 1), interrupted
+        )
 
     def write(self, clip: PlannedClip) -> WrittenClip:
-        """Make a clip and write it."""
-        frames, recipe = self.make(clip)
-        with self.watch.phase("write"):
-            return write_clip(frames, clip.path, fps=self.numbers.fps, recipe=recipe)
+        """Make a clip and write it.
 
-    def _recipe(self, clip: PlannedClip, frames: np.ndarray) -> dict[str, Any]:
+        Raises:
+            KeyboardInterrupt: If the user stopped the denoising, after what was foreseen is written.
+        """
+        made = self.make(clip)
+        with self.watch.phase("write"):
+            written = write_clip(made.frames, clip.path, fps=self.numbers.fps, recipe=made.recipe.to_dict())
+        if made.interrupted:
+            raise KeyboardInterrupt(
+                f"interrupted: {clip.path} shows the clip as predicted after step "
+                f"{made.recipe.stopped_after_step}"
+            )
+        return written
+
+    def _recipe(self, clip: PlannedClip, frames: np.ndarray, stopped_after_step: int | None) -> Recipe:
         settings = self.settings
-        return {
-            "prompt": clip.prompt,
-            "negative_prompt": settings.negative_prompt,
-            "seed": clip.seed,
+        return Recipe(
+            prompt=clip.prompt,
+            negative_prompt=settings.negative_prompt,
+            seed=clip.seed,
             **asdict(self.numbers),
-            "scheduler": settings.scheduler,
-            "scheduler_class": type(self.generator.scheduler).__name__,
-            "cache": settings.cache,
-            "dtype": settings.dtype,
-            "device": settings.device,
-            "model": settings.model or "embedded",
-            "model_hash": self.model_hash,
-            "loras": self.loras,
-            "frames_sha256": hashlib.sha256(frames.tobytes()).hexdigest(),
-            "versions": {
+            scheduler=settings.scheduler,
+            scheduler_class=type(self.generator.scheduler).__name__,
+            guidance=None if self.guidance is None else str(self.guidance),
+            cache=settings.cache,
+            dtype=settings.dtype,
+            device=settings.device,
+            attention=settings.attention,
+            model=settings.model or EMBEDDED,
+            model_hash=self.model_hash,
+            loras=self.loras,
+            frames_sha256=hashlib.sha256(frames.tobytes()).hexdigest(),
+            versions={
                 "videogen": __version__,
                 "torch": torch.__version__,
                 "diffusers": diffusers.__version__,
             },
-        }
+            num_threads=torch.get_num_threads(),
+            processor=processor_name(torch.device(settings.device)),
+            stopped_after_step=stopped_after_step,
+        )
 
 
 def generate_clips(
-    clips: Sequence[PlannedClip], settings: Settings, watch: Stopwatch
+    clips: Sequence[PlannedClip], settings: Settings, watch: Stopwatch, preview: bool | None
 ) -> Iterator[tuple[PlannedClip, WrittenClip]]:
     """Make and write clips, and tell of each when its file is there.
 
@@ -245,8 +266,9 @@ def generate_clips(
         ValueError: If a setting is unknown or does not fit the model; before any computation.
         FloatingPointError: If a clip comes out as NaN; its file is not written.
         OSError: If a file cannot be written.
+        KeyboardInterrupt: See `ClipMaker.write`.
     """
-    maker = ClipMaker(settings, len(clips), watch)
+    maker = ClipMaker(settings, len(clips), watch, preview)
     for clip in clips:
         check_fps(maker.numbers.fps, clip.path)
     for clip in clips:
@@ -273,3 +295,10 @@ def check_device(name: str) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= num_gpus:
         raise ValueError(f"`device` {name!r} is not available: torch sees {num_gpus} CUDA devices, use cpu")
     return device
+
+
+def processor_name(device: torch.device) -> str:
+    """What computes there: the instructions that torch uses on a CPU, the name of a GPU."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}"

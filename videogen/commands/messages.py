@@ -36,8 +36,8 @@ def one_line_errors() -> Iterator[None]:
         yield
     except (BrokenPipeError, typer.Exit):
         raise  # the reader of our output has left, as `head` does; or the command has said all
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
+    except KeyboardInterrupt as stop:
+        typer.echo(printable(str(stop)) or "interrupted", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except (ValueError, OSError, FloatingPointError, RuntimeError, MemoryError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]

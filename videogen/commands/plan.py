@@ -1,4 +1,4 @@
-"""Which clips a command makes and where they go, settled and checked before anything heavy is imported."""
+"""Which clips a command makes, how and where they go, settled before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from videogen.io import check_output_path
+from videogen.presets import Preset
+from videogen.recipe import Recipe
 
 MAX_SLUG_CHARS = 40
 MAX_SEED = 2**63 - 1
@@ -63,6 +66,30 @@ def plan_clips(
         check_output_path(path)
         clips.append(PlannedClip(prompt, seed + index, path))
     return clips
+
+
+def choose_settings(
+    given: dict[str, Any], preset: Preset | None = None, recipe: Recipe | None = None
+) -> dict[str, Any]:
+    """What is set, by the names of `Settings`: options win over a preset, and a preset over a recipe.
+
+    Args:
+        given: Options; None for what was not given.
+        preset: Of `--preset`.
+        recipe: Of the clip of `--like`.
+    """
+    return {
+        **({} if recipe is None else recipe.settings()),
+        **({} if preset is None else preset.settings()),
+        **{name: value for name, value in given.items() if value is not None},
+    }
+
+
+def check_leaves_alone(clip: str, planned: Sequence[PlannedClip]) -> None:
+    """Raise ValueError if a new clip would take the place of the clip whose recipe it follows."""
+    for new in planned:
+        if Path(new.path).resolve() == Path(clip).resolve():
+            raise ValueError(f"{new.path} is the clip that is taken as a model: write elsewhere with --out")
 
 
 def slug(prompt: str) -> str:

@@ -1,0 +1,166 @@
+"""The steps of denoising, one after the other, as `TextToVideo.stream` gives them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from videogen.codec.contract import Codec
+from videogen.codec.pixels import pixels_to_frames
+from videogen.models.step_cache import FeatureCache, StepCache
+from videogen.pipelines.output import VideoPipelineOutput, as_output_type
+from videogen.sampling.guidance_kinds import GuidanceCall
+from videogen.sampling.predictions import predict_clean
+from videogen.sampling.schedulers import step_arguments
+
+if TYPE_CHECKING:
+    from diffusers.schedulers.scheduling_utils import SchedulerMixin
+
+    from videogen.pipelines.generation import TextToVideo
+
+StepCallback = Callable[[Any, int, Any, dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class DenoisingStep:
+    """One evaluation of the denoiser, done; a sampler of second order makes two of a denoising step.
+
+    Attributes:
+        step_idx: In [0, num_steps).
+        num_steps: Evaluations of the whole call.
+        seconds: Since denoising began.
+        latents: After the step, `(B, C, f, h, w)` float32, with noise in them until the last.
+        predicted_latents: The clean latents that the denoiser sees in the noise, `(B, C, f, h, w)` float32.
+        output: What the call returns; None before the last step.
+    """
+
+    step_idx: int
+    num_steps: int
+    seconds: float
+    latents: Tensor
+    predicted_latents: Tensor
+    output: VideoPipelineOutput | None
+    _codec: Codec = field(repr=False)
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the last step is done, if all take as long; decoding comes after it."""
+        return self.seconds / (self.step_idx + 1) * (self.num_steps - self.step_idx - 1)
+
+    @torch.no_grad()
+    def preview(self, latent_frames: list[int] | None = None) -> np.ndarray:
+        """Decode the predicted clean clips.
+
+        Args:
+            latent_frames: Indices in [0, f) of those to decode, for less work; all by default.
+
+        Returns:
+            `(B, F, H, W, 3)` float32 in [0, 1], what `frames` of the output is of the clean latents.
+        """
+        latents = self.predicted_latents
+        if latent_frames is not None:
+            latents = latents[:, :, latent_frames]
+        return decode_frames(self._codec, latents).numpy()
+
+
+def decode_frames(codec: Codec, latents: Tensor) -> Tensor:
+    """Frames `(B, F, H, W, 3)` float32 in [0, 1] on the CPU, of latents `(B, C, f, h, w)`, piece by piece."""
+    chunks = codec.iter_decode(latents.to(codec.dtype))
+    return torch.cat([pixels_to_frames(chunk).cpu() for chunk in chunks], dim=1)
+
+
+@torch.no_grad()
+def denoise(
+    pipeline: TextToVideo,
+    scheduler: SchedulerMixin,
+    latents: Tensor,
+    prompt_embeds: Tensor,
+    negative_prompt_embeds: Tensor | None,
+    *,
+    num_inference_steps: int,
+    guide: GuidanceCall,
+    generators: list[torch.Generator],
+    step_cache: StepCache | None,
+    output_type: str,
+    callback_on_step_end: StepCallback | None,
+    callback_tensors: Sequence[str],
+) -> Generator[DenoisingStep, None, None]:
+    """The loop of every call: all steps, from noise to the output.
+
+    Args:
+        pipeline: Whose networks are used.
+        scheduler: For this call alone, after `set_timesteps`.
+        latents: Noise of the scheduler's size, `(B, C, f, h, w)` float32.
+        prompt_embeds: `(B, L, D)`.
+        negative_prompt_embeds: The same shape; None without guidance.
+        num_inference_steps: See `TextToVideo.__call__`, as for all below.
+        guide: How guidance is done, with what it remembers of this call.
+        generators: One for each clip.
+        step_cache: What steps take over from earlier ones.
+        output_type: Of the output.
+        callback_on_step_end: Called after each step.
+        callback_tensors: Names of the tensors it is given.
+
+    Raises:
+        FloatingPointError: If latents become NaN or infinite, naming the step, or a clip comes out blank.
+    """
+    start = time.perf_counter()
+    timesteps: Tensor = scheduler.timesteps  # type: ignore[attr-defined]
+    num_steps = len(timesteps)
+    step_extras = step_arguments(scheduler, generators)
+    text = pipeline._text_context(prompt_embeds, negative_prompt_embeds)
+    cache = None if step_cache is None else FeatureCache(step_cache, num_steps)
+    with pipeline.progress_bar(total=num_inference_steps) as bar:
+        for step_idx, timestep in enumerate(timesteps):
+            if cache is not None:
+                cache.start_step(step_idx)
+            noise_pred = pipeline._predict(latents, timestep, text, guide, cache)
+            predicted_latents = predict_clean(
+                noise_pred, latents, timestep, scheduler, pipeline.prediction_type
+            )
+            latents = scheduler.step(  # type: ignore[attr-defined]
+                noise_pred, timestep, latents, return_dict=False, **step_extras
+            )[0]
+            if callback_on_step_end is not None:
+                tensors = {
+                    "latents": latents,
+                    "prompt_embeds": prompt_embeds,
+                    "negative_prompt_embeds": negative_prompt_embeds,
+                    "predicted_latents": predicted_latents,
+                }
+                offered = {name: tensors[name] for name in callback_tensors}
+                answer = callback_on_step_end(pipeline, step_idx, timestep, offered)
+                new_text = not answer.keys().isdisjoint(("prompt_embeds", "negative_prompt_embeds"))
+                latents = answer.pop("latents", latents)
+                prompt_embeds = answer.pop("prompt_embeds", prompt_embeds)
+                negative_prompt_embeds = answer.pop("negative_prompt_embeds", negative_prompt_embeds)
+                if new_text:
+                    text = pipeline._text_context(prompt_embeds, negative_prompt_embeds)
+                    guide.memory.clear()
+                    if cache is not None:
+                        cache.clear()
+            if not bool(torch.isfinite(latents).all()):
+                raise FloatingPointError(
+                    f"latents are not finite after step {step_idx + 1} of {num_steps} (timestep {timestep:g})"
+                )
+            if (
+                step_idx + 1
+            ) * num_inference_steps // num_steps > step_idx * num_inference_steps // num_steps:
+                bar.update()
+            seconds = time.perf_counter() - start
+            step = DenoisingStep(
+                step_idx, num_steps, seconds, latents, predicted_latents, None, pipeline.codec
+            )
+            if step_idx + 1 < num_steps:
+                yield step
+    if output_type == "latent":
+        output = VideoPipelineOutput(latents)
+    else:
+        output = VideoPipelineOutput(as_output_type(pipeline.decode_latents(latents), output_type))
+    yield replace(step, output=output)
