@@ -9,7 +9,9 @@ from torch import Tensor
 
 from tests.tiny import TINY_UVIT, make_inputs, make_network
 from videogen.models.output import DenoiserOutput
-from videogen.models.uvit import UViT3D, flow_preconditioning, rotary_factors, rotate, token_places
+from videogen.models.preconditioning import flow_preconditioning
+from videogen.models.transformer_layers import rotary_factors, rotate, token_places
+from videogen.models.uvit import UViT3D
 
 
 def predict(model: UViT3D, *arguments: Any) -> Tensor:

@@ -23,6 +23,7 @@ class Batch:
         latents: `(B, C, f, h, w)` of unit variance, where they were cached.
         prompt_embeds: `(B, L, D)` of the captions, where they were cached.
         attention_mask: `(B, L)` bool, the tokens of `prompt_embeds` that may be attended to.
+        codec_hash: Of the codec that made cached latents, where it is known.
     """
 
     sample_ids: tuple[int, ...]
@@ -32,6 +33,7 @@ class Batch:
     latents: Tensor | None = None
     prompt_embeds: Tensor | None = None
     attention_mask: Tensor | None = None
+    codec_hash: str | None = None
 
     @property
     def pixels(self) -> Tensor:
