@@ -1,4 +1,4 @@
-"""What all our diffusers pipelines share: where networks run, their bar, and a look at what a folder holds."""
+"""What our diffusers pipelines share: where networks run, their bar, and a look at what a folder holds."""
 
 from __future__ import annotations
 

@@ -25,6 +25,9 @@ class NetworkPipeline(LatentPipeline, NetworkGenerator):
     `codec_hash` is that of `vae` if it is not given; it is saved, and compared when the pipeline is loaded.
     """
 
+    vae: VideoAutoencoder
+    text_encoder: TextEncoder
+
     model_cpu_offload_seq = "text_encoder->network->vae"  # type: ignore[assignment]
 
     def __init__(

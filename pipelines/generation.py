@@ -87,7 +87,7 @@ class TextToVideo(LatentGenerator):
         self.prediction_type = prediction_type or prediction_type_of(scheduler)
 
     @property
-    def network(self) -> UViT3D | UNet3D | DiT3D:  # type: ignore[override]
+    def network(self) -> UViT3D | UNet3D | DiT3D:
         """What makes latents: the denoiser."""
         return self.unet
 

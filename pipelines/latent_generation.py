@@ -69,6 +69,10 @@ class LatentGenerator:
         self.vae, self.text_encoder = vae, text_encoder
         self.defaults, self.codec_hash = defaults, codec_hash
 
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Generate clips; each subclass says what its call takes."""
+        raise NotImplementedError
+
     @property
     def codec(self) -> Codec:
         """The codec; `vae` itself, unless a subclass keeps a foreign network there."""

@@ -39,6 +39,7 @@ from videogen.pipelines.modelscope_folder import (
     modelscope_generator,
     read_modelscope,
 )
+from videogen.pipelines.network_generation import NetworkGenerator
 from videogen.text.encoder import TextEncoder
 from videogen.text.words import WORDS_NAME, add_words, read_words
 
@@ -78,8 +79,8 @@ def load(
 
     Args:
         model: A folder that `save_pretrained` wrote, or one of ModelScope's model and its fine-tunes for
-            diffusers' `TextToVideoSDPipeline`, or the id of such a repository on the hub, or one of `FAMILIES`
-            if a model of it is there; the embedded model by default.
+            diffusers' `TextToVideoSDPipeline`, or the id of such a repository on the hub, or one of
+            `FAMILIES` if a model of it is there; the embedded model by default.
         device: Where the networks go.
         dtype: Of the networks, whatever it is on disk.
         loras: Adapters to merge into the denoiser, as `videogen finetune` or diffusers wrote them; they are
@@ -101,7 +102,7 @@ def load(
         return ModelScopePipeline(**merge_loras(read_modelscope(folder, dtype, device), loras))
     parts = merge_loras(read_components(folder, dtype, device), loras)
     kind = generator_class(folder)
-    if kind is not TextToVideo:
+    if issubclass(kind, NetworkGenerator):
         from videogen.pipelines.family_pipelines import FAMILY_PIPELINES
 
         return FAMILY_PIPELINES[kind.family](**parts)
@@ -139,7 +140,8 @@ def find_folder(model: str | Path | None) -> Path:
         return _family_folder(str(model))
     if model is None or folder.is_absolute() or str(model).count("/") != 1 or str(model).startswith("."):
         raise ValueError(
-            f"`model` {str(folder)!r} is not a folder, nor a family of generators: these are {', '.join(FAMILIES)}"
+            f"`model` {str(folder)!r} is not a folder, nor a family of generators: "
+            f"these are {', '.join(FAMILIES)}"
         )
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
@@ -175,7 +177,8 @@ def generator_class(folder: Path) -> type[LatentGenerator]:
 
 
 def read_components(folder: Path, dtype: torch.dtype, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """The arguments of the folder's `generator_class`, read from a pipeline's folder; networks are in evaluation mode.
+    """The arguments of the folder's `generator_class`, read from a pipeline's folder; networks are in
+    evaluation mode.
 
     Raises:
         ValueError: See `load`.

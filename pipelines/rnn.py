@@ -34,10 +34,12 @@ class RNNTextToVideo(NetworkGenerator):
 
         Args:
             prompt: One or several; the empty one generates without condition.
-            pixels: First frames of the clips, `(B, 3, K, H, W)` or `(1, 3, K, H, W)` for all, in [-1, 1]; K at
-                most `num_frames`. They give height and width, and stay in the clip as the codec decodes them.
+            pixels: First frames of the clips, `(B, 3, K, H, W)` or `(1, 3, K, H, W)` for all, in [-1, 1]; K
+                at most `num_frames`. They give height and width, and stay in the clip as the codec decodes
+                them.
             temperature: Scales the deviations of the prior.
-            **arguments: See `ClipArguments`. `num_frames` may be larger than in training; it counts those given.
+            **arguments: See `ClipArguments`. `num_frames` may be larger than in training; it counts those
+                given.
 
         Raises:
             ValueError: If an argument is out of range or does not fit the model; before any computation.

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 import videogen
 from tests.tiny_pipeline import make_pipeline
 from videogen.cli import app
-from videogen.commands.generate import TextToVideoWithBar
+from videogen.commands.generate import StepBar
 from videogen.commands.plan import numbered, plan_clips, slug
 from videogen.io import read_clip, read_recipe, write_clip
 from videogen.models.step_cache import StepCache
@@ -273,7 +273,7 @@ def test_a_full_disk_is_told_and_leaves_the_older_clip(model: Path) -> None:
 
 def test_an_interrupt_is_one_line_and_status_130(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        TextToVideoWithBar, "update", lambda _: os.kill(os.getpid(), signal.SIGINT)
+        StepBar, "update", lambda _: os.kill(os.getpid(), signal.SIGINT)
     )  # Ctrl-C after the first step
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in jobs of a shell script
     try:

@@ -44,7 +44,7 @@ class GANObjectiveConfig(LatentObjectiveConfig):
     num_layers: int = 4
     num_attention_heads: int = 4
     conv_dim: int = 96
-    block_out_channels: tuple[int, int] = (96, 192)
+    block_out_channels: tuple[int, int] = (64, 192)
     layers_per_block: int = 2
     gamma: float = 1.0
     penalty_rate: float = 0.25
@@ -84,14 +84,15 @@ class GANObjective(LatentObjective):
     """The relativistic pairing GAN with two gradient penalties (R3GAN, Huang et al. 2024, arXiv:2501.05441).
 
     Phase `discriminator` minimises `softplus(-(D(real) - D(fake)))` (eq. 2, with f the logistic loss), plus
-    `gamma / 2` times the squared gradients of D at real and at generated clips (eq. 4 and 5). Phase `generator`
-    minimises the same with real and fake exchanged. D sees the caption; that it must, a third pairing makes sure:
-    real clips are to look better with their captions than with those of others (matching-aware, Reed et al. 2016,
-    arXiv:1605.05396, algorithm 1). D has a text encoder of its own, which is not saved with the pipeline.
+    `gamma / 2` times the squared gradients of D at real and at generated clips (eq. 4 and 5). Phase
+    `generator` minimises the same with real and fake exchanged. D sees the caption; that it must, a third
+    pairing makes sure: real clips are to look better with their captions than with those of others
+    (matching-aware, Reed et al. 2016, arXiv:1605.05396, algorithm 1). D has a text encoder of its own, which
+    is not saved with the pipeline.
     """
 
     phases = ("discriminator", "generator")
-    # Adam for all, without momentum in the first moment, as in R3GAN: a step of Muon has one size whatever D says.
+    # Adam for all, without momentum, as in R3GAN: a step of Muon has one size whatever D says.
     adamw_scales: ClassVar[Mapping[str, float]] = {"": 1.0, "text_encoder": 0.3}
     adam_betas = (0.0, 0.99)
 
@@ -118,7 +119,7 @@ class GANObjective(LatentObjective):
         ]
 
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:
-        """Losses of one phase: `loss`; of the discriminator also its parts and how often it tells pairs apart."""
+        """Losses of one phase: `loss`; of the discriminator also its parts, and how often it is right."""
         real = self.latents(batch)
         generators = self.generators(batch)
         draws = draw_uniform(generators)

@@ -1,4 +1,4 @@
-"""What all objectives in the latents of a frozen codec share: codec, captions, previews, the saved pipeline."""
+"""What objectives in the latents of a frozen codec share: codec, captions, previews, the saved pipeline."""
 
 from __future__ import annotations
 
@@ -101,8 +101,8 @@ class LatentObjective(Objective):
                 return self.codec.encode(batch.pixels).float()
         if batch.codec_hash is not None and batch.codec_hash != self.codec_hash:
             raise ValueError(
-                f"the clips are latents of a codec with the hash {batch.codec_hash[:12]}, but the objective's "
-                f"has {self.codec_hash[:12]}: prepare them again with it, or train with their codec"
+                f"the clips are latents of a codec with the hash {batch.codec_hash[:12]}, but the "
+                f"objective's has {self.codec_hash[:12]}: prepare them with it, or train with their codec"
             )
         return batch.latents
 

@@ -79,11 +79,11 @@ class RNNObjectiveConfig(LatentObjectiveConfig):
 class RNNObjective(LatentObjective):
     """The bound of SVG with a learned prior (Denton and Fergus 2018, arXiv:1802.07687, eq. 3).
 
-    For each frame, the likelihood of the frame and the divergence of the posterior, which has seen it, from the
-    prior, which has seen those before it. The paper weighs the divergence with a beta; here the likelihood has the
-    deviation that is best for each clip, see `negative_log_likelihood`. Some clips are fed back their own
-    predictions (Bengio et al. 2015, arXiv:1506.03099), or errors would grow from frame to frame. Both parts are
-    divided by the numbers of a clip.
+    For each frame, the likelihood of the frame and the divergence of the posterior, which has seen it, from
+    the prior, which has seen those before it. The paper weighs the divergence with a beta; here the
+    likelihood has the deviation that is best for each clip, see `negative_log_likelihood`. Some clips are fed
+    back their own predictions (Bengio et al. 2015, arXiv:1506.03099), or errors would grow from frame to
+    frame. Both parts are divided by the numbers of a clip.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class RNNObjective(LatentObjective):
         self.settings = config
 
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:
-        """Losses of a batch: `loss`, `mse` of predictions, `kl_first` of the first frame and `kl_later`, nats."""
+        """Losses of a batch: `loss`, `mse`, and in nats `kl_first` of the first frame and `kl_later`."""
         settings = self.settings
         latents = self.latents(batch)
         generators = self.generators(batch)

@@ -31,8 +31,8 @@ class TransformerObjectiveConfig(LatentObjectiveConfig):
         head_size: Of the network.
         head_layers: Of the network.
         token_convs: Of the network.
-        draws_per_token: Times and noises that the head is trained on for each token: cheap beside the Transformer,
-            which they share.
+        draws_per_token: Times and noises that the head is trained on for each token: cheap beside the
+            Transformer, which they share.
         time_mean: Mean of the logit of the time of the head's flow.
         time_std: Its standard deviation.
     """
@@ -93,7 +93,7 @@ class TransformerObjective(LatentObjective):
         self.settings = config
 
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:
-        """Losses of a batch: `loss`, and its part on clips of which hardly anything is seen, `loss_hidden`."""
+        """Losses of a batch: `loss`, and `loss_hidden`, that of clips of which hardly anything is seen."""
         settings = self.settings
         latents = self.latents(batch)
         tokens = patchify(latents)[0]  # (B, N, T)

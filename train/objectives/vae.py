@@ -35,6 +35,9 @@ class VAEObjectiveConfig(LatentObjectiveConfig):
         token_dim: Of the network.
         conv_dim: Of the network.
         least_std: See `negative_log_likelihood`.
+        group_weights: Weights of the divergences of `GROUPS`. A prior draws each token by itself, so what is
+            to agree between tokens has to be said before; reconstruction alone would say it in the tokens, where
+            it is learned soonest.
         free_nats: Of each group, see `with_free_bits`.
         warm_up_clips: See `warm_up`.
     """
@@ -49,12 +52,17 @@ class VAEObjectiveConfig(LatentObjectiveConfig):
     token_dim: int = 4
     conv_dim: int = 96
     least_std: float = 0.1
+    group_weights: tuple[float, float, float] = (1.0, 2.0, 20.0)
     free_nats: float = 2.0
     warm_up_clips: int = 5_000
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         check_variational(self.least_std, self.free_nats, self.warm_up_clips)
+        if len(self.group_weights) != len(GROUPS) or min(self.group_weights) < 0:
+            raise ValueError(
+                f"`group_weights` must be {len(GROUPS)} numbers of at least 0, got {self.group_weights}"
+            )
 
     def build(self) -> VAEObjective:
         """Make the objective."""
@@ -77,10 +85,11 @@ class VAEObjectiveConfig(LatentObjectiveConfig):
 class VAEObjective(LatentObjective):
     """The evidence lower bound of a hierarchical VAE (NVAE, Vahdat and Kautz 2020, arXiv:2007.03898, eq. 1).
 
-    Likelihood: a normal distribution of the best deviation, see `negative_log_likelihood`. Divergence: of each
-    group's posterior from its prior, which knows the caption and the groups before; with free bits, and balanced
-    while it warms up (NVAE, appendix A): the weight of a group is then in proportion to its divergence, so that
-    no group is given up before it is of use. Both are divided by the numbers of a clip.
+    Likelihood: a normal distribution of the best deviation, see `negative_log_likelihood`. Divergence: of
+        each
+    group's posterior from its prior, which knows the caption and the groups before; with free bits, and
+    balanced while it warms up (NVAE, appendix A): the weight of a group is then in proportion to its
+    divergence, so that no group is given up before it is of use. Both are divided by the numbers of a clip.
     """
 
     def __init__(
@@ -105,9 +114,12 @@ class VAEObjective(LatentObjective):
         likelihood = negative_log_likelihood(errors, settings.least_std)
         divergences = torch.stack([output.kl[group] for group in GROUPS])  # (groups, B)
         weights = warm_up(batch.sample_ids, settings.warm_up_clips).to(latents.device)
-        shares = divergences.detach() + 1e-3
+        costs = divergences.new_tensor(settings.group_weights)[:, None] * with_free_bits(
+            divergences, settings.free_nats
+        )
+        shares = costs.detach() + 1e-3
         balance = torch.where(weights < 1, shares / shares.mean(0), torch.ones_like(shares))
-        divergence = (balance * with_free_bits(divergences, settings.free_nats)).sum(0)
+        divergence = (balance * costs).sum(0)
         loss = (likelihood + weights * divergence) / latents[0].numel()
         logged = {f"kl_{group}": value.detach().mean() for group, value in output.kl.items()}
         return {"loss": loss.mean(), "mse": errors.detach().square().mean(), **logged}

@@ -11,12 +11,11 @@ import torch
 from torch import Tensor
 
 
-
 def negative_log_likelihood(errors: Tensor, least_std: float) -> Tensor:
     """Of clips under a normal distribution whose deviation is the best one for each clip, in nats.
 
-    With D numbers in a clip it is `D/2 log(mean squared error)` up to a constant (sigma-VAE, Rybkin et al. 2020,
-    arXiv:2006.13202, eq. 6), so that no weight has to be found between likelihood and divergence.
+    With D numbers in a clip it is `D/2 log(mean squared error)` up to a constant (sigma-VAE, Rybkin et al.
+    2020, arXiv:2006.13202, eq. 6), so that no weight has to be found between likelihood and divergence.
 
     Args:
         errors: What is predicted less what is there, `(B, C, f, h, w)`.

@@ -1,7 +1,7 @@
 """Recipes of the five families of generators on `shapes-mini`, in the latents of the embedded codec.
 
-They are meant to be compared at equal time, so none reaches its last step on a slow machine: give all of them the
-same `--max-minutes`, or fewer `--num-steps`, over which warm-up and decay keep their share.
+They are meant to be compared at equal time, so none reaches its last step on a slow machine: give all of them
+the same `--max-minutes`, or fewer `--num-steps`, over which warm-up and decay keep their share.
 """
 
 from __future__ import annotations

@@ -88,8 +88,8 @@ def check_codec_hash(codec: object, expected: str | None) -> None:
 
     Args:
         codec: Whatever keeps the contract; one that is no network of ours has no hash to compare.
-        expected: The hash of the right one; None if that is not known. In float16, which rounds otherwise than
-            bfloat16 does, no two hashes are compared.
+        expected: The hash of the right one; None if that is not known. In float16, which rounds otherwise
+            than bfloat16 does, no two hashes are compared.
     """
     if expected is None or not isinstance(codec, nn.Module) or codec.dtype == torch.float16:
         return

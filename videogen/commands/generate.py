@@ -8,7 +8,7 @@ import time
 import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,15 +24,18 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from torch import Tensor
 
 from videogen import __version__
 from videogen.commands.plan import PlannedClip
 from videogen.io import WrittenClip, check_fps, frames_to_uint8, write_clip
 from videogen.models.attention import set_attention_backend
 from videogen.models.step_cache import StepCache
-from videogen.pipelines.generation import GenerationDefaults, TextToVideo
+from videogen.pipelines.generation import TextToVideo
+from videogen.pipelines.latent_generation import LatentGenerator
 from videogen.pipelines.loading import (
     find_folder,
+    generator_class,
     lora_hash,
     model_hash,
     read_packed_components,
@@ -41,6 +44,15 @@ from videogen.pipelines.loading import (
 from videogen.sampling.schedulers import make_scheduler
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_NUMBERS = (
+    "num_frames",
+    "height",
+    "width",
+    "fps",
+    "num_inference_steps",
+    "guidance_scale",
+    "temperature",
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class Settings:
     """How to make clips; None stands for the model's own.
 
     Attributes:
-        model: A folder or an id on the hub; None is the embedded model.
+        model: A folder, an id on the hub or one of `FAMILIES`; None is the embedded model.
         device: `cpu`, `mps`, `cuda` or `cuda:1`, ...
         dtype: A key of `DTYPES`.
         scheduler: A name that `make_scheduler` knows.
@@ -60,6 +72,7 @@ class Settings:
         width: In pixels.
         fps: Frames per second.
         cache: What steps take over from earlier ones, as `StepCache.parse` reads it.
+        temperature: Scales what is random, for families that have it.
         attention: One of `ATTENTION_BACKENDS`.
         loras: Adapters to merge, each `PATH` or `PATH:SCALE`.
     """
@@ -76,6 +89,7 @@ class Settings:
     width: int | None = None
     fps: float | None = None
     cache: str | None = None
+    temperature: float | None = None
     attention: str = "sdpa"
     loras: tuple[str, ...] = ()
 
@@ -94,16 +108,14 @@ class Stopwatch:
         self.seconds[name] += time.perf_counter() - start
 
 
-class TextToVideoWithBar(TextToVideo):
-    """A generator whose steps advance one bar, with the time left, over all clips of a command.
+class StepBar:
+    """One bar, with the time left, that the steps of all clips of a command advance.
 
     Args:
         num_clips: How many calls will be made.
-        parts: The arguments of `TextToVideo`.
     """
 
-    def __init__(self, num_clips: int, **parts: Any) -> None:
-        super().__init__(**parts)
+    def __init__(self, num_clips: int) -> None:
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
         self.progress = Progress(
@@ -118,12 +130,9 @@ class TextToVideoWithBar(TextToVideo):
         self._num_clips = num_clips
         self._task = self.progress.add_task("denoising", total=None)
 
-    def progress_bar(self, total: int) -> AbstractContextManager[Any]:
-        """The part of the bar that belongs to one clip."""
-        return self._bar(total)
-
     @contextmanager
-    def _bar(self, total: int) -> Iterator[TextToVideoWithBar]:
+    def of_a_clip(self, total: int) -> Iterator[StepBar]:
+        """The part of the bar that belongs to one clip, of so many steps; a pipeline's `progress_bar`."""
         self.progress.update(self._task, total=total * self._num_clips)
         yield self
 
@@ -156,23 +165,39 @@ class ClipMaker:
         with watch.phase("load"):
             folder = find_folder(settings.model)
             parts = read_packed_components(folder, dtype, device, settings.loras)
-            self.generator = TextToVideoWithBar(num_clips, **parts)
+            self.generator: LatentGenerator = generator_class(folder)(**parts)
+            self.bar = StepBar(num_clips)
+            self.generator.progress_bar = self.bar.of_a_clip  # type: ignore[method-assign]
             self.model_hash = model_hash(folder)
             choices = [split_lora_choice(lora) for lora in settings.loras]
             self.loras = [
                 {"path": path, "scale": scale, "sha256": lora_hash(path)} for path, scale in choices
             ]
-        if settings.scheduler is not None:
+        self.settings = settings
+        own = asdict(self.generator.defaults)
+        given = {name: getattr(settings, name) for name in _NUMBERS if getattr(settings, name) is not None}
+        self._check_given(own, given)
+        self.numbers = {**own, **given}
+        if settings.scheduler is not None and isinstance(self.generator, TextToVideo):
             self.generator.scheduler = make_scheduler(
                 settings.scheduler, self.generator.prediction_type, self.generator.scheduler
             )
-        self.settings = settings
-        own = asdict(self.generator.defaults)
-        given = {name: getattr(settings, name) for name in own if getattr(settings, name) is not None}
-        self.numbers = GenerationDefaults(**{**own, **given})
-        if settings.negative_prompt and self.numbers.guidance_scale <= 1:
-            # The pipeline would say so of prompts, but here it is given embeddings.
+        if settings.negative_prompt and self.numbers["guidance_scale"] <= 1:
+            # A pipeline would say so of prompts, but the one for diffusion is given embeddings here.
             warnings.warn("the negative prompt is ignored: it needs a guidance above 1", stacklevel=2)
+
+    def _check_given(self, own: dict[str, Any], given: dict[str, Any]) -> None:
+        """Raise ValueError for a setting that this family of generators does not have."""
+        settings = self.settings
+        without = [name for name in given if name not in own]
+        if settings.negative_prompt and "guidance_scale" not in own:
+            without.append("negative_prompt")
+        if not isinstance(self.generator, TextToVideo):
+            without += [name for name in ("scheduler", "cache") if getattr(settings, name) is not None]
+        if without:
+            raise ValueError(
+                f"`{without[0]}` is no setting of this model, a {type(self.generator.network).__name__}"
+            )
 
     def make(self, clip: PlannedClip) -> tuple[np.ndarray, dict[str, Any]]:
         """The frames `(F, H, W, 3)` uint8 of a clip, and its recipe.
@@ -181,36 +206,61 @@ class ClipMaker:
             ValueError: If a setting does not fit the model; before any computation.
             FloatingPointError: If the latents become NaN or infinite, naming the step.
         """
-        generator, numbers = self.generator, self.numbers
+        if isinstance(self.generator, TextToVideo):
+            latents = self._denoise(self.generator, clip)
+        else:
+            latents = self._draw(self.generator, clip)
+        with self.watch.phase("decode"):
+            frames = frames_to_uint8(self.generator.decode_latents(latents)[0].numpy())
+        return frames, self._recipe(clip, frames)
+
+    def _denoise(self, generator: TextToVideo, clip: PlannedClip) -> Tensor:
         with torch.no_grad(), self.watch.phase("text"):
             prompt_embeds, negative_prompt_embeds = generator.encode_prompt(
                 clip.prompt,
                 negative_prompt=self.settings.negative_prompt,
-                do_classifier_free_guidance=numbers.guidance_scale > 1,
+                do_classifier_free_guidance=self.numbers["guidance_scale"] > 1,
             )
         with self.watch.phase("denoise"):
-            latents = generator(
+            latents: Tensor = generator(
                 prompt_embeds=prompt_embeds,
                 negative_prompt_embeds=negative_prompt_embeds,
-                num_frames=numbers.num_frames,
-                height=numbers.height,
-                width=numbers.width,
-                num_inference_steps=numbers.num_inference_steps,
-                guidance_scale=numbers.guidance_scale,
+                **self._call_numbers,
                 seed=clip.seed,
                 step_cache=self.step_cache,
                 output_type="latent",
                 return_dict=False,
             )[0]
-        with self.watch.phase("decode"):
-            frames = frames_to_uint8(generator.decode_latents(latents)[0].numpy())
-        return frames, self._recipe(clip, frames)
+        return latents
+
+    def _draw(self, generator: Any, clip: PlannedClip) -> Tensor:
+        negative = {"negative_prompt": self.settings.negative_prompt} if self.settings.negative_prompt else {}
+        with self.watch.phase("draw"):
+            latents: Tensor = generator(
+                clip.prompt,
+                **negative,
+                **self._call_numbers,
+                seed=clip.seed,
+                output_type="latent",
+                return_dict=False,
+            )[0]
+        return latents
+
+    @property
+    def _call_numbers(self) -> dict[str, Any]:
+        """The numbers that a call takes: all but the frame rate, which belongs to the file."""
+        return {name: value for name, value in self.numbers.items() if name != "fps"}
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the files."""
+        return float(self.numbers["fps"])
 
     def write(self, clip: PlannedClip) -> WrittenClip:
         """Make a clip and write it."""
         frames, recipe = self.make(clip)
         with self.watch.phase("write"):
-            return write_clip(frames, clip.path, fps=self.numbers.fps, recipe=recipe)
+            return write_clip(frames, clip.path, fps=self.fps, recipe=recipe)
 
     def _recipe(self, clip: PlannedClip, frames: np.ndarray) -> dict[str, Any]:
         settings = self.settings
@@ -218,10 +268,8 @@ class ClipMaker:
             "prompt": clip.prompt,
             "negative_prompt": settings.negative_prompt,
             "seed": clip.seed,
-            **asdict(self.numbers),
-            "scheduler": settings.scheduler,
-            "scheduler_class": type(self.generator.scheduler).__name__,
-            "cache": settings.cache,
+            **self.numbers,
+            **self._diffusion_recipe(),
             "dtype": settings.dtype,
             "device": settings.device,
             "model": settings.model or "embedded",
@@ -233,6 +281,15 @@ class ClipMaker:
                 "torch": torch.__version__,
                 "diffusers": diffusers.__version__,
             },
+        }
+
+    def _diffusion_recipe(self) -> dict[str, Any]:
+        if not isinstance(self.generator, TextToVideo):
+            return {"family": type(self.generator.network).__name__}
+        return {
+            "scheduler": self.settings.scheduler,
+            "scheduler_class": type(self.generator.scheduler).__name__,
+            "cache": self.settings.cache,
         }
 
 
@@ -248,9 +305,9 @@ def generate_clips(
     """
     maker = ClipMaker(settings, len(clips), watch)
     for clip in clips:
-        check_fps(maker.numbers.fps, clip.path)
+        check_fps(maker.fps, clip.path)
     for clip in clips:
-        with maker.generator.progress:  # not around the yield: what is printed there would run into the bar
+        with maker.bar.progress:  # not around the yield: what is printed there would run into the bar
             written = maker.write(clip)
         yield clip, written
 

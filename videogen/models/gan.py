@@ -1,10 +1,11 @@
-"""The adversarial pair over latent clips: a generator that needs one step, and the discriminator that trains it.
+"""The adversarial pair over latent clips: a generator that needs one step, and the discriminator that trains
+it.
 
-The generator turns noise and a prompt into a clip with Transformer blocks over space and time, as the denoisers
-do, and convolutions at the full resolution. The discriminator follows R3GAN (Huang et al. 2024, arXiv:2501.05441):
-residual convolutions without normalisation, leaky ReLU, last layers of branches at zero. It looks at frames and
-along time, and judges a clip by itself and, by projection (Miyato and Koyama 2018, arXiv:1802.05637), with its
-caption.
+The generator turns noise and a prompt into a clip with Transformer blocks over space and time, as the
+denoisers do, and convolutions at the full resolution. The discriminator follows R3GAN (Huang et al. 2024,
+arXiv:2501.05441): residual convolutions without normalisation, leaky ReLU, last layers of branches at zero.
+It looks at frames and along time, and judges a clip by itself and, by projection (Miyato and Koyama 2018,
+arXiv:1802.05637), with its caption.
 """
 
 from __future__ import annotations
@@ -145,7 +146,7 @@ class GANDiscriminator3D(ModelMixin, ConfigMixin):
     def __init__(
         self,
         in_channels: int = 16,
-        block_out_channels: tuple[int, int] = (96, 192),
+        block_out_channels: tuple[int, int] = (64, 192),
         layers_per_block: int = 2,
         cross_attention_dim: int = 256,
     ) -> None:

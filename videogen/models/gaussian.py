@@ -31,8 +31,8 @@ class Gaussian:
 
         Args:
             parameters: Mean and logarithm of the deviation; zeros are the standard normal distribution.
-            beside: What they are relative to: a posterior that starts as its prior (NVAE, Vahdat and Kautz 2020,
-                arXiv:2007.03898, section 3.2).
+            beside: What they are relative to: a posterior that starts as its prior (NVAE, Vahdat and Kautz
+                2020, arXiv:2007.03898, section 3.2).
         """
         mean, log_std = parameters.float().chunk(2, dim=-1)
         if beside is not None:

@@ -1,10 +1,10 @@
 """The recurrent generator: draws one latent frame after the other, without end, or goes on from given ones.
 
-After SVG-LP (Denton and Fergus 2018, arXiv:1802.07687): for every frame a few numbers are drawn, from a prior that
-is learned and has seen the frames before, and a recurrent predictor makes the frame from them and the frame
-before. Frame encoders and the predictor are Transformer blocks over the tokens of a single frame, which read the
-prompt; the recurrences are convolutional gated units (ConvGRU, Ballas et al. 2016, arXiv:1511.06432). Nothing
-knows the number of a frame, so that a clip may be longer than any in training.
+After SVG-LP (Denton and Fergus 2018, arXiv:1802.07687): for every frame a few numbers are drawn, from a prior
+that is learned and has seen the frames before, and a recurrent predictor makes the frame from them and the
+frame before. Frame encoders and the predictor are Transformer blocks over the tokens of a single frame, which
+read the prompt; the recurrences are convolutional gated units (ConvGRU, Ballas et al. 2016,
+arXiv:1511.06432). Nothing knows the number of a frame, so that a clip may be longer than any in training.
 """
 
 from __future__ import annotations
@@ -105,8 +105,8 @@ class RecurrentVAE3D(ModelMixin, ConfigMixin):
             encoder_hidden_states: Prompt embeddings `(B, L, D)`, or what `text_context` made of them.
             encoder_attention_mask: `(B, L)` bool, True where there is a word; all of them by default.
             generators: One for each clip, for the draws.
-            fed_back: `(B,)` bool, the clips whose frames are predicted from predicted frames, as when they are
-                generated, and not from the given ones; none by default.
+            fed_back: `(B,)` bool, the clips whose frames are predicted from predicted frames, as when they
+                are generated, and not from the given ones; none by default.
 
         Raises:
             ValueError: If a shape does not fit.
@@ -189,7 +189,7 @@ class RecurrentVAE3D(ModelMixin, ConfigMixin):
         return self.encoder(tokens, grid, text, F.silu(text.pooled))
 
     def _predict(self, state: RecurrentState, noise: Tensor, text: TextContext) -> Tensor:
-        """The next frame `(B, C, h, w)`, from the one before, the memory of those and drawn numbers `(B, Z)`."""
+        """The next frame `(B, C, h, w)`, from those before and drawn numbers `(B, Z)`."""
         assert text.pooled is not None
         drawn = self.noise_embedding(noise.to(self.no_frame.dtype))
         grid = grid_of((1, *state.size))

@@ -1,15 +1,17 @@
 """The masked Transformer: completes clips of continuous tokens, many at a time, in a few decoding steps.
 
-After MAR (Li et al. 2024, arXiv:2406.11838): a bidirectional Transformer looks at the tokens that are there and
-says for each missing one what it knows of it; a small network draws the token from that. The codec is continuous,
-so no token is looked up in a code book. The small network follows a flow (MAR's denoises), preconditioned like
-the denoisers. Which tokens come when is MaskGIT's cosine schedule (Chang et al. 2022, arXiv:2202.04200).
+After MAR (Li et al. 2024, arXiv:2406.11838): a bidirectional Transformer looks at the tokens that are there
+and says for each missing one what it knows of it; a small network draws the token from that. The codec is
+continuous, so no token is looked up in a code book. The small network follows a flow (MAR's denoises),
+preconditioned like the denoisers. Which tokens come when is MaskGIT's cosine schedule (Chang et al. 2022,
+arXiv:2202.04200).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -187,7 +189,7 @@ class FlowHead(nn.Module):
             nn.init.zeros_(parameter)
 
     def forward(self, noisy: Tensor, times: Tensor, context: Tensor) -> Tensor:
-        """The velocity `noise - token` of noisy tokens `(M, T)` at times `(M,)` in [0, 1]; context `(M, D)`."""
+        """Velocity `noise - token` of noisy tokens `(M, T)`, times `(M,)` in [0, 1] and context `(M, D)`."""
         skip_scale, out_scale = (scale.to(noisy.dtype)[:, None] for scale in flow_preconditioning(times))
         time = self.time_embedding(sinusoidal_embedding(1000 * times, _TIME_CHANNELS).to(context.dtype))
         condition = F.silu(time + self.condition_embedding(context))
@@ -210,10 +212,11 @@ class FlowHead(nn.Module):
             found = self(repeated, time.expand(len(repeated)), rows)
             if len(contexts) == 1:
                 return found
-            return classifier_free(*found.chunk(2), guidance_scale)
+            without_prompt, with_prompt = found.chunk(2)
+            return classifier_free(without_prompt, with_prompt, guidance_scale)
 
         tokens = noise
-        for time, after in zip(times[:-1], times[1:], strict=True):
+        for time, after in pairwise(times):
             first = velocity(tokens, time)
             reached = tokens + (after - time) * first
             if after > 0:
@@ -223,7 +226,7 @@ class FlowHead(nn.Module):
 
 
 class HeadBlock(nn.Module):
-    """A perceptron of one token in a residual branch, modulated by time and context; starts as the identity."""
+    """A perceptron in a residual branch, modulated by time and context; starts as the identity."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -240,13 +243,14 @@ class HeadBlock(nn.Module):
 
 
 def decoding_schedule(num_tokens: int, num_steps: int) -> list[tuple[int, int]]:
-    """For each decoding step, which ranks of the random order it draws: from the first up to, without, the last.
+    """For each decoding step, which ranks of the random order it draws: from the first up to, without, the
+    last.
 
-    After step k of K, `cos(pi k / 2 K)` of the tokens are missing (MaskGIT, section 3.2), but each step draws one
-    at least; so steps beyond the number of tokens are left out.
+    After step k of K, `cos(pi k / 2 K)` of the tokens are missing (MaskGIT, section 3.2), but each step draws
+    one at least; so steps beyond the number of tokens are left out.
     """
     num_steps = min(num_steps, num_tokens)
-    ends = []
+    ends: list[int] = []
     for step in range(1, num_steps + 1):
         end = num_tokens - math.floor(num_tokens * math.cos(math.pi / 2 * step / num_steps) + 1e-9)
         least, most = (ends[-1] if ends else 0) + 1, num_tokens - (num_steps - step)

@@ -1,8 +1,8 @@
 """What the networks over tokens share: places, blocks that read a prompt, and the way to tokens and back.
 
 Positions are rotary (Su et al. 2021, arXiv:2104.09864) beside random Fourier features of the place (Tancik et
-al. 2020, arXiv:2006.10739), so frame counts and sizes are free. The features mix time, height and width, so that
-a prompt has to act on one vector to say where a thing is when.
+al. 2020, arXiv:2006.10739), so frame counts and sizes are free. The features mix time, height and width, so
+that a prompt has to act on one vector to say where a thing is when.
 
 Residual branches start at zero through their last layer, not through their gates, which start at one: a gate
 of zero is learned far more slowly than a matrix.
@@ -210,6 +210,7 @@ class TransformerBlock(nn.Module):
 
 
 def modulate(hidden_states: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Normalise hidden states and shift and scale them; all three broadcast."""
     return torch.addcmul(shift, F.layer_norm(hidden_states, hidden_states.shape[-1:]), 1 + scale)
 
 

@@ -1,11 +1,13 @@
 """The hierarchical variational autoencoder over latent clips, which draws a whole clip in one pass.
 
-After NVAE (Vahdat and Kautz 2020, arXiv:2007.03898) and VDVAE (Child 2020, arXiv:2011.10650): what is drawn comes
-in groups from coarse to fine, each from a prior that depends on the groups before it and on the prompt, and that
-the posterior is relative to. The first group belongs to the clip, the next to its frames, the last to single
-tokens; Transformer blocks stand between them in place of convolutions, since a clip is a few dozen tokens.
+After NVAE (Vahdat and Kautz 2020, arXiv:2007.03898) and VDVAE (Child 2020, arXiv:2011.10650): what is drawn
+comes in groups from coarse to fine, each from a prior that depends on the groups before it and on the prompt,
+and that the posterior is relative to. The first group belongs to the clip, the next to its frames, the last
+to single tokens; Transformer blocks stand between them in place of convolutions, since a clip is a few dozen
+tokens.
 
-The codec is an autoencoder too. This one stands on its latents and is a generator: it has a prior to draw from.
+The codec is an autoencoder too. This one stands on its latents and is a generator: it has a prior to draw
+from.
 """
 
 from __future__ import annotations
@@ -156,7 +158,7 @@ class HierarchicalVAE3D(ModelMixin, ConfigMixin):
         seen: Tensor | None,
         temperature: float = 1.0,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Draw the groups one after the other: from the posterior if tokens of a clip were seen, or the prior."""
+        """Draw group after group: from the posterior if tokens of a clip were seen, else from the prior."""
         grid = grid_of(size)
         pooled = text.pooled
         assert pooled is not None
@@ -164,6 +166,7 @@ class HierarchicalVAE3D(ModelMixin, ConfigMixin):
         condition, kl = F.silu(pooled), {}
         for layer, group in enumerate(GROUPS):
             draw = self.draws[group]
+            assert isinstance(draw, Draw)
             known = pooled[:, None] if group == "clip" else _mean_of(tokens, grid, group)
             looked = None if seen is None else _mean_of(seen, grid, group)
             values, kl[group] = draw(known, looked, generators, temperature)
