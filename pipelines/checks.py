@@ -89,6 +89,12 @@ def check_numbers(num_inference_steps: int, num_videos_per_prompt: int, guidance
         raise ValueError(f"`guidance_scale` must be a finite number of at least 0, got {guidance_scale}")
 
 
+def check_temperature(temperature: float) -> None:
+    """Raise ValueError where a temperature is negative or not finite."""
+    if not 0 <= temperature < float("inf"):
+        raise ValueError(f"`temperature` must be a finite number of at least 0, got {temperature}")
+
+
 def check_choices(
     output_type: str,
     seed: int | None,

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from videogen.codec.contract import Codec
-from videogen.codec.pixels import pixels_to_frames
 from videogen.models.step_cache import FeatureCache, StepCache
+from videogen.pipelines.latent_generation import decode_frames
 from videogen.pipelines.output import VideoPipelineOutput, as_output_type
 from videogen.sampling.guidance_kinds import GuidanceCall
 from videogen.sampling.predictions import predict_clean
@@ -67,12 +67,6 @@ class DenoisingStep:
         if latent_frames is not None:
             latents = latents[:, :, latent_frames]
         return decode_frames(self._codec, latents).numpy()
-
-
-def decode_frames(codec: Codec, latents: Tensor) -> Tensor:
-    """Frames `(B, F, H, W, 3)` float32 in [0, 1] on the CPU, of latents `(B, C, f, h, w)`, piece by piece."""
-    chunks = codec.iter_decode(latents.to(codec.dtype))
-    return torch.cat([pixels_to_frames(chunk).cpu() for chunk in chunks], dim=1)
 
 
 @torch.no_grad()

@@ -9,31 +9,24 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Generator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm  # type: ignore[import-untyped]
 
 from videogen.codec.contract import Codec
+from videogen.models.dit import DiT3D
 from videogen.models.step_cache import FeatureCache, StepCache
 from videogen.models.text_context import TextContext
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
-from videogen.pipelines.checks import (
-    check_choices,
-    check_frames,
-    check_numbers,
-    check_prompts,
-    check_size,
-    warn_of_unknown_words,
-)
-from videogen.pipelines.denoising import DenoisingStep, StepCallback, decode_frames, denoise
+from videogen.pipelines.checks import check_choices, check_numbers, check_prompts, check_size
+from videogen.pipelines.denoising import DenoisingStep, StepCallback, denoise
+from videogen.pipelines.latent_generation import ClipDefaults, LatentGenerator
 from videogen.pipelines.output import VideoPipelineOutput
 from videogen.sampling.guidance_kinds import ClassifierFreeGuidance, Guidance, GuidanceCall
-from videogen.sampling.noise import clip_generators, sample_noise
+from videogen.sampling.noise import clip_generators
 from videogen.sampling.schedulers import (
     check_prediction_type,
     initial_noise_sigma,
@@ -47,27 +40,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class GenerationDefaults:
-    """What a call uses where it is not told; the clips that the model was trained on.
+class GenerationDefaults(ClipDefaults):
+    """What a call uses where it is not told, beside `ClipDefaults`.
 
     Attributes:
-        num_frames: Frames per clip.
-        height: Of a frame, in pixels.
-        width: Of a frame, in pixels.
-        fps: Frames per second.
         num_inference_steps: Denoising steps.
         guidance_scale: Of classifier-free guidance.
     """
 
-    num_frames: int = 16
-    height: int = 64
-    width: int = 64
-    fps: float = 8.0
     num_inference_steps: int = 8
     guidance_scale: float = 3.0
 
 
-class TextToVideo:
+class TextToVideo(LatentGenerator):
     """Generates clips from prompts with a latent diffusion model.
 
     Args:
@@ -78,46 +63,33 @@ class TextToVideo:
         prediction_type: `flow_prediction`, `epsilon`, `v_prediction` or `sample`; by default what the
             scheduler is made for.
         defaults: See `GenerationDefaults`, as a dict.
+        codec_hash: Of the codec that the denoiser was trained with; None if that is not known.
     """
 
-    vae: Codec
-    text_encoder: PromptEncoder
-    unet: UViT3D | UNet3D
+    unet: UViT3D | UNet3D | DiT3D
     scheduler: SchedulerMixin
     prediction_type: str
     defaults: GenerationDefaults
+    defaults_class = GenerationDefaults
 
     def __init__(
         self,
         vae: Codec,
         text_encoder: PromptEncoder,
-        unet: UViT3D | UNet3D,
+        unet: UViT3D | UNet3D | DiT3D,
         scheduler: SchedulerMixin,
         prediction_type: str | None = None,
         defaults: dict[str, Any] | None = None,
+        codec_hash: str | None = None,
     ) -> None:
-        self.vae, self.text_encoder, self.unet, self.scheduler = vae, text_encoder, unet, scheduler
+        super().__init__(vae, text_encoder, GenerationDefaults(**(defaults or {})), codec_hash)
+        self.unet, self.scheduler = unet, scheduler
         self.prediction_type = prediction_type or prediction_type_of(scheduler)
-        self.defaults = GenerationDefaults(**(defaults or {}))
 
     @property
-    def codec(self) -> Codec:
-        """The codec; `vae` itself, unless a subclass keeps a foreign network there."""
-        return self.vae
-
-    @property
-    def prompt_encoder(self) -> PromptEncoder:
-        """What encodes prompts; `text_encoder` itself, unless a subclass keeps a foreign network there."""
-        return self.text_encoder
-
-    @property
-    def execution_device(self) -> torch.device:
-        """Where the networks run."""
-        return next(self.unet.parameters()).device  # ModelMixin.device would import torch's compiler
-
-    def progress_bar(self, total: int) -> AbstractContextManager[Any]:
-        """A bar over the denoising steps."""
-        return tqdm(total=total)
+    def network(self) -> UViT3D | UNet3D | DiT3D:
+        """What makes latents: the denoiser."""
+        return self.unet
 
     def __call__(
         self,
@@ -288,85 +260,6 @@ class TextToVideo:
             callback_tensors=callback_on_step_end_tensor_inputs,
         )
 
-    def encode_prompt(
-        self,
-        prompt: str | Sequence[str] | None,
-        *,
-        num_videos_per_prompt: int = 1,
-        do_classifier_free_guidance: bool = True,
-        negative_prompt: str | Sequence[str] | None = None,
-        prompt_embeds: Tensor | None = None,
-        negative_prompt_embeds: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Embed prompts, repeated for the clips of each.
-
-        Embeddings at padding are exactly zero, which is how the denoiser's attention mask is found again, so
-        that embeddings can be passed around alone.
-
-        Returns:
-            prompt_embeds and, with guidance, negative_prompt_embeds: `(P * num_videos_per_prompt, L, D)`.
-        """
-        if prompt_embeds is None:
-            prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
-            warn_of_unknown_words(self.prompt_encoder, prompts)
-            prompt_embeds = self._embed(prompts)
-        num_prompts = len(prompt_embeds)
-        if not do_classifier_free_guidance:
-            return prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0), None
-        if negative_prompt_embeds is None:
-            negative = negative_prompt or ""
-            negatives = [negative] * num_prompts if isinstance(negative, str) else list(negative)
-            negative_prompt_embeds = self._embed(negatives)
-        if negative_prompt_embeds.shape != prompt_embeds.shape:
-            raise ValueError(
-                f"negative prompt embeddings must be {tuple(prompt_embeds.shape)} like those of the prompt, "
-                f"got {tuple(negative_prompt_embeds.shape)}"
-            )
-        return (
-            prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0),
-            negative_prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0),
-        )
-
-    def prepare_latents(
-        self,
-        batch_size: int,
-        num_frames: int,
-        height: int,
-        width: int,
-        generators: Sequence[torch.Generator],
-        latents: Tensor | None = None,
-    ) -> Tensor:
-        """Noise `(B, C, f, h, w)` of unit variance, drawn per clip, or what is given if its shape fits."""
-        per_time, per_space = self.codec.compression
-        channels = self.unet.config["in_channels"]
-        shape = (channels, num_frames // per_time, height // per_space, width // per_space)
-        if latents is None:
-            latents = sample_noise(shape, generators)
-        elif latents.shape != (batch_size, *shape):
-            raise ValueError(f"`latents` must be {(batch_size, *shape)}, got {tuple(latents.shape)}")
-        return latents.to(self.execution_device, torch.float32)
-
-    @torch.no_grad()
-    def decode_latents(self, latents: Tensor) -> Tensor:
-        """Frames `(B, F, H, W, 3)` in [0, 1] on the CPU, decoded piece by piece.
-
-        Raises:
-            FloatingPointError: If a clip is not finite, or blank: of one colour in all its pixels.
-        """
-        frames = decode_frames(self.codec, latents)
-        check_frames(frames)
-        return frames
-
-    def _text_context(self, prompt_embeds: Tensor, negative_prompt_embeds: Tensor | None) -> TextContext:
-        """Prompts prepared for all steps, the negative ones first: embeddings of zero are padding."""
-        embeds = (
-            [prompt_embeds] if negative_prompt_embeds is None else [negative_prompt_embeds, prompt_embeds]
-        )
-        together = torch.cat(embeds)
-        mask = together.ne(0).any(-1)
-        # Without a mask, attention has faster kernels.
-        return self.unet.text_context(together.to(self.unet.dtype), None if bool(mask.all()) else mask)
-
     def _predict(
         self,
         latents: Tensor,
@@ -395,7 +288,3 @@ class TextToVideo:
             if cache is not None:
                 cache.keep("guidance", self.unet, noise_pred_text - noise_pred_uncond)
         return guide.guidance.combine(noise_pred_uncond, noise_pred_text, guide.guidance_scale, evaluation)
-
-    def _embed(self, prompts: Sequence[str]) -> Tensor:
-        encoded = self.prompt_encoder.encode(prompts)
-        return encoded.prompt_embeds * encoded.attention_mask[..., None]

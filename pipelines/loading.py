@@ -1,4 +1,4 @@
-"""Load a text-to-video model: the embedded one, a folder, or a repository of the hub."""
+"""Load a text-to-video model: the embedded one, a family's, a folder, or a repository of the hub."""
 
 from __future__ import annotations
 
@@ -11,12 +11,19 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 
 from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.models.dit import DiT3D
+from videogen.models.gan import GANGenerator3D
 from videogen.models.lora import LORA_NAME, merge_lora, parse_lora_option, read_lora
 from videogen.models.packing import pack_for_inference
+from videogen.models.rnn import RecurrentVAE3D
+from videogen.models.transformer import MaskedTransformer3D
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
+from videogen.models.vae import HierarchicalVAE3D
 from videogen.models.weight_files import fill, find_weights, read_json, read_weights
+from videogen.pipelines.families import FAMILIES, GENERATORS, training_command
 from videogen.pipelines.generation import TextToVideo
+from videogen.pipelines.latent_generation import LatentGenerator
 from videogen.pipelines.model_index import (
     INDEX,
     SCHEDULER_CONFIG,
@@ -32,11 +39,12 @@ from videogen.pipelines.modelscope_folder import (
     modelscope_generator,
     read_modelscope,
 )
+from videogen.pipelines.network_generation import NetworkGenerator
 from videogen.text.encoder import TextEncoder
 from videogen.text.words import WORDS_NAME, add_words, read_words
 
 if TYPE_CHECKING:
-    from videogen.pipelines.text_to_video import TextToVideoPipeline
+    pass
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "pretrained"
 if not EMBEDDED.exists():  # in a checkout this file is reached through `pipelines/`, beside `videogen/`
@@ -47,8 +55,14 @@ _NETWORKS: dict[str, type[ModelMixin]] = {
     "TextEncoder": TextEncoder,
     "UViT3D": UViT3D,
     "UNet3D": UNet3D,
+    "DiT3D": DiT3D,
+    "GANGenerator3D": GANGenerator3D,
+    "HierarchicalVAE3D": HierarchicalVAE3D,
+    "RecurrentVAE3D": RecurrentVAE3D,
+    "MaskedTransformer3D": MaskedTransformer3D,
 }
-_COMPONENTS = ("vae", "text_encoder", "unet", "scheduler")
+_DIFFUSION_COMPONENTS = ("vae", "text_encoder", "unet", "scheduler")
+_FAMILY_COMPONENTS = ("vae", "text_encoder", "network")
 
 LoraChoice = str | Path | tuple[str | Path, float]
 """Adapters to merge: a file or folder, with a scale beside it or as in `PATH:0.8`; 1 if left out."""
@@ -60,17 +74,20 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     loras: Sequence[LoraChoice] = (),
-) -> TextToVideoPipeline:
+) -> Any:
     """Load a pipeline.
 
     Args:
         model: A folder that `save_pretrained` wrote, or one of ModelScope's model and its fine-tunes for
-            diffusers' `TextToVideoSDPipeline`, or the id of such a repository on the hub; the embedded model
-            by default.
+            diffusers' `TextToVideoSDPipeline`, or the id of such a repository on the hub, or one of
+            `FAMILIES` if a model of it is there; the embedded model by default.
         device: Where the networks go.
         dtype: Of the networks, whatever it is on disk.
         loras: Adapters to merge into the denoiser, as `videogen finetune` or diffusers wrote them; they are
             part of what `save_pretrained` writes then.
+
+    Returns:
+        A `TextToVideoPipeline`, or the pipeline of the family that the folder belongs to.
 
     Raises:
         ValueError: If the folder, a file or a tensor in it is missing, broken or of a wrong shape; the
@@ -83,9 +100,15 @@ def load(
         from videogen.pipelines.modelscope import ModelScopePipeline
 
         return ModelScopePipeline(**merge_loras(read_modelscope(folder, dtype, device), loras))
+    parts = merge_loras(read_components(folder, dtype, device), loras)
+    kind = generator_class(folder)
+    if issubclass(kind, NetworkGenerator):
+        from videogen.pipelines.family_pipelines import FAMILY_PIPELINES
+
+        return FAMILY_PIPELINES[kind.family](**parts)
     from videogen.pipelines.text_to_video import TextToVideoPipeline
 
-    return TextToVideoPipeline(**merge_loras(read_components(folder, dtype, device), loras))
+    return TextToVideoPipeline(**parts)
 
 
 def load_generator(
@@ -94,13 +117,14 @@ def load_generator(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     loras: Sequence[LoraChoice] = (),
-) -> TextToVideo:
+) -> Any:
     """The same model for clips alone, without the slow import of diffusers' pipeline class.
 
     On a CPU a `UNet3D` is packed: it gives the same numbers but for rounding, faster, and can be neither
     saved nor moved.
     """
-    return TextToVideo(**read_packed_components(find_folder(model), dtype, device, loras))
+    folder = find_folder(model)
+    return generator_class(folder)(**read_packed_components(folder, dtype, device, loras))
 
 
 def find_folder(model: str | Path | None) -> Path:
@@ -112,8 +136,13 @@ def find_folder(model: str | Path | None) -> Path:
     folder = EMBEDDED if model is None else Path(model)
     if folder.is_dir():
         return folder
+    if str(model) in FAMILIES:
+        return _family_folder(str(model))
     if model is None or folder.is_absolute() or str(model).count("/") != 1 or str(model).startswith("."):
-        raise ValueError(f"`model` {str(folder)!r} is not a folder")
+        raise ValueError(
+            f"`model` {str(folder)!r} is not a folder, nor a family of generators: "
+            f"these are {', '.join(FAMILIES)}"
+        )
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 
     try:
@@ -125,8 +154,31 @@ def find_folder(model: str | Path | None) -> Path:
         ) from error
 
 
+def _family_folder(family: str) -> Path:
+    folder = EMBEDDED / "families" / family
+    if folder.is_dir():
+        return folder
+    raise ValueError(
+        f"no model of the family {family!r} comes with this version: train one with "
+        f"`{training_command(family)}`, and give its folder runs/shapes_mini_{family}/result"
+    )
+
+
+def generator_class(folder: Path) -> type[LatentGenerator]:
+    """What makes clips of the components in a pipeline's folder.
+
+    Raises:
+        ValueError: If its index is missing, or of a pipeline that is not known here.
+    """
+    name = read_index(folder).get("_class_name", "TextToVideoPipeline")
+    if name not in GENERATORS:
+        raise ValueError(f"{folder} holds a {name}, known are {', '.join(GENERATORS)}")
+    return GENERATORS[name]
+
+
 def read_components(folder: Path, dtype: torch.dtype, device: str | torch.device = "cpu") -> dict[str, Any]:
-    """The arguments of `TextToVideo`, read from a pipeline's folder; networks are in evaluation mode.
+    """The arguments of the folder's `generator_class`, read from a pipeline's folder; networks are in
+    evaluation mode.
 
     Raises:
         ValueError: See `load`.
@@ -134,8 +186,9 @@ def read_components(folder: Path, dtype: torch.dtype, device: str | torch.device
     if _is_modelscope(folder):
         return modelscope_generator(read_modelscope(folder, dtype, device))
     index = read_index(folder)
-    classes = class_names(folder, index, _COMPONENTS)
-    parts = read_settings(folder, index)
+    kind = generator_class(folder)
+    classes = class_names(folder, index, _components(kind))
+    parts = read_settings(folder, index, kind.defaults_class)
     for name, class_name in classes.items():
         if name == "scheduler":
             parts[name] = read_scheduler(folder, class_name)
@@ -155,6 +208,8 @@ def merge_loras(parts: dict[str, Any], loras: Sequence[LoraChoice]) -> dict[str,
     """
     for choice in loras:
         path, scale = split_lora_choice(choice)
+        if "unet" not in parts:
+            raise ValueError(f"`loras` are for denoisers, which this model has not: leave out {path}")
         merge_lora(parts["unet"], read_lora(path), scale)
         if (Path(path) / WORDS_NAME).is_file():
             parts["text_encoder"] = add_words(parts["text_encoder"], read_words(path), Path(path))
@@ -189,7 +244,7 @@ def read_packed_components(
     """
     parts = merge_loras(read_components(folder, dtype, device), loras)
     on_cpu = torch.device(device).type == "cpu" and torch.backends.mkldnn.is_available()
-    if on_cpu and isinstance(parts["unet"], UNet3D):
+    if on_cpu and isinstance(parts.get("unet"), UNet3D):
         pack_for_inference(parts["unet"])
     return parts
 
@@ -199,9 +254,12 @@ def model_hash(folder: Path) -> str:
     if _is_modelscope(folder):
         files = modelscope_files(folder)
     else:
-        files = [folder / INDEX, folder / SCHEDULER_CONFIG]
-        for name in _COMPONENTS[:-1]:
-            files += [folder / name / "config.json", *find_weights(folder / name)]
+        files = [folder / INDEX]
+        for name in _components(generator_class(folder)):
+            if name == "scheduler":
+                files.append(folder / SCHEDULER_CONFIG)
+            else:
+                files += [folder / name / "config.json", *find_weights(folder / name)]
     total = hashlib.sha256()
     for name in sorted(path.relative_to(folder).as_posix() for path in files):
         with (folder / name).open("rb") as stream:
@@ -219,6 +277,10 @@ def part_hash(folder: Path, *parts: str) -> str:
                     total.update(path.relative_to(folder).as_posix().encode())
                     total.update(hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()
+
+
+def _components(kind: type[LatentGenerator]) -> tuple[str, ...]:
+    return _DIFFUSION_COMPONENTS if kind is TextToVideo else _FAMILY_COMPONENTS
 
 
 def _is_modelscope(folder: Path) -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from videogen.models.weight_files import read_json
-from videogen.pipelines.generation import GenerationDefaults
+from videogen.pipelines.latent_generation import ClipDefaults
 
 INDEX = "model_index.json"
 SCHEDULER_CONFIG = "scheduler/scheduler_config.json"
@@ -33,17 +33,16 @@ def class_names(folder: Path, index: dict[str, Any], components: Sequence[str]) 
     return {name: index[name][1] for name in components}
 
 
-def read_settings(folder: Path, index: dict[str, Any]) -> dict[str, Any]:
-    """What our pipelines add to an index, where it is there: `prediction_type` and `defaults`.
+def read_settings(folder: Path, index: dict[str, Any], defaults_class: type[ClipDefaults]) -> dict[str, Any]:
+    """What our pipelines add to an index, where it is there: `prediction_type`, `defaults`, `codec_hash`.
 
     Raises:
-        ValueError: If `defaults` has fields that `GenerationDefaults` has not.
+        ValueError: If `defaults` has fields that its class has not.
     """
-    settings: dict[str, Any] = {
-        name: index[name] for name in ("prediction_type", "defaults") if name in index
-    }
+    names = ("prediction_type", "defaults", "codec_hash")
+    settings: dict[str, Any] = {name: index[name] for name in names if name in index}
     try:
-        GenerationDefaults(**settings.get("defaults", {}))
+        defaults_class(**settings.get("defaults", {}))
     except TypeError as error:
         raise ValueError(f"`defaults` in {folder / INDEX} cannot be used: {error}") from error
     return settings

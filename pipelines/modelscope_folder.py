@@ -15,6 +15,7 @@ from videogen.codec.image_autoencoder import ImageAutoencoder, load_autoencoder_
 from videogen.models.unet3d import UNet3D
 from videogen.models.unet3d_weights import load_unet3d
 from videogen.models.weight_files import WEIGHTS_NAME, fill, find_weights, read_json, read_weights
+from videogen.pipelines.generation import GenerationDefaults
 from videogen.pipelines.model_index import (
     INDEX,
     SCHEDULER_CONFIG,
@@ -57,7 +58,7 @@ def read_modelscope(folder: Path, dtype: torch.dtype, device: str | torch.device
     for name, known in _KNOWN_CLASSES.items():
         if classes[name] not in known:
             raise ValueError(f"{folder}: {name} is a {classes[name]}, known are {', '.join(known)}")
-    parts = read_settings(folder, index) | {
+    parts = read_settings(folder, index, GenerationDefaults) | {
         "scheduler": read_scheduler(folder, classes["scheduler"]),
         "tokenizer": _read_tokenizer(folder / "tokenizer"),
         "vae": load_autoencoder_kl(folder / "vae", dtype),

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
 from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.codec.contract import codec_hash as hash_of
+from videogen.models.dit import DiT3D
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
 from videogen.pipelines.checks import CALLBACK_TENSORS
+from videogen.pipelines.diffusers_pipeline import LatentPipeline
 from videogen.pipelines.generation import TextToVideo
 from videogen.text.encoder import TextEncoder
 
 
-class TextToVideoPipeline(TextToVideo, DiffusionPipeline):
+class TextToVideoPipeline(LatentPipeline, TextToVideo):
     """Generates clips from prompts; see `TextToVideo` for the call, `DiffusionPipeline` for all around it.
 
     Args:
@@ -28,6 +29,7 @@ class TextToVideoPipeline(TextToVideo, DiffusionPipeline):
         scheduler: Any diffusers scheduler for what the denoiser predicts.
         prediction_type: What the denoiser predicts; by default what the scheduler is made for.
         defaults: Fields of `GenerationDefaults` that differ from the default.
+        codec_hash: Of the codec that the denoiser was trained with; that of `vae` if it is not known.
     """
 
     vae: VideoAutoencoder
@@ -40,23 +42,18 @@ class TextToVideoPipeline(TextToVideo, DiffusionPipeline):
         self,
         vae: VideoAutoencoder,
         text_encoder: TextEncoder,
-        unet: UViT3D | UNet3D,
+        unet: UViT3D | UNet3D | DiT3D,
         scheduler: SchedulerMixin,
         prediction_type: str | None = None,
         defaults: dict[str, Any] | None = None,
+        codec_hash: str | None = None,
     ) -> None:
         DiffusionPipeline.__init__(self)
         self.register_modules(vae=vae, text_encoder=text_encoder, unet=unet, scheduler=scheduler)
-        TextToVideo.__init__(self, vae, text_encoder, unet, scheduler, prediction_type, defaults)
+        TextToVideo.__init__(self, vae, text_encoder, unet, scheduler, prediction_type, defaults, codec_hash)
+        self.codec_hash = codec_hash or hash_of(vae)
         self.register_to_config(
-            prediction_type=self.prediction_type, defaults=dataclasses.asdict(self.defaults)
+            prediction_type=self.prediction_type,
+            defaults=dataclasses.asdict(self.defaults),
+            codec_hash=self.codec_hash,
         )
-
-    @property
-    def execution_device(self) -> torch.device:
-        """Where the networks run, also while they are offloaded."""
-        return self._execution_device
-
-    def progress_bar(self, total: int) -> AbstractContextManager[Any]:
-        """The bar of diffusers, which `set_progress_bar_config` adjusts."""
-        return DiffusionPipeline.progress_bar(self, total=total)

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 import videogen
 from tests.command_line import error_of, run, save_tiny_model
-from videogen.commands.denoising_bar import TextToVideoWithBar
+from videogen.commands.denoising_bar import StepBar
 from videogen.commands.generate import processor_name
 from videogen.commands.plan import numbered, plan_clips, slug
 from videogen.io import read_clip, read_recipe, write_clip
@@ -255,7 +255,7 @@ def test_a_full_disk_is_told_and_leaves_the_older_clip(model: Path) -> None:
 
 def test_an_interrupt_is_one_line_and_status_130(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        TextToVideoWithBar, "update", lambda _: os.kill(os.getpid(), signal.SIGINT)
+        StepBar, "update", lambda _: os.kill(os.getpid(), signal.SIGINT)
     )  # Ctrl-C after the first step
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in jobs of a shell script
     try:

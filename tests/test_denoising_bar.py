@@ -11,7 +11,7 @@ from rich.console import Console
 from tests.command_line import run, save_tiny_model
 from tests.tiny_pipeline import latents_of, make_pipeline
 from videogen.commands import denoising_bar
-from videogen.commands.denoising_bar import HalfBlocks, TextToVideoWithBar, filmstrip
+from videogen.commands.denoising_bar import HalfBlocks, StepBar, filmstrip
 from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.loading import read_packed_components
 
@@ -67,11 +67,12 @@ class Drawn:
         console = terminal(color_system)
         self.monkeypatch.setattr(denoising_bar, "Console", lambda stderr: console)
         parts = read_packed_components(self.model, torch.float32)
-        generator, plain = TextToVideoWithBar(1, preview, **parts), TextToVideo(**parts)
-        with generator.progress:
+        generator, plain, bar = TextToVideo(**parts), TextToVideo(**parts), StepBar(1, preview)
+        generator.progress_bar = bar.of_a_clip  # type: ignore[method-assign]
+        with bar.progress:
             for step in generator.stream("a red circle", seed=0, output_type="latent"):
-                generator.show(step)
-                generator.progress.refresh()
+                bar.show(step, 4)
+                bar.progress.refresh()
         assert torch.equal(step.latents, latents_of(plain, "a red circle", seed=0))
         return sent(console)
 
@@ -92,14 +93,13 @@ def test_whoever_asks_for_it_gets_it_in_fewer_colours(drawn: Drawn) -> None:
 def test_a_preview_waits_after_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
     console = terminal()
     monkeypatch.setattr(denoising_bar, "Console", lambda stderr: console)
-    tiny = make_pipeline(TextToVideo)
-    parts = {name: getattr(tiny, name) for name in ("vae", "text_encoder", "unet", "scheduler")}
-    generator = TextToVideoWithBar(1, True, **parts, defaults=vars(tiny.defaults))
+    generator, bar = make_pipeline(TextToVideo), StepBar(1, True)
+    generator.progress_bar = bar.of_a_clip  # type: ignore[method-assign]
     pictures = []
     monkeypatch.setattr(denoising_bar, "_LEAST_PAUSE", 1000.0)
     for step in generator.stream("a red circle", seed=0, num_inference_steps=4):
-        generator.show(step)
-        pictures.append(generator.progress.picture)
+        bar.show(step, 4)
+        pictures.append(bar.progress.picture)
     assert pictures[0] is not None and all(picture is pictures[0] for picture in pictures)
 
 

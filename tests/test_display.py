@@ -49,4 +49,4 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="`fps`"):
         clip_data_uri(make_clip(), fps=0)
     with pytest.raises(ValueError, match="one clip"):
-        show_clips(np.zeros((2, 4, 4, 3)))
+        show_clips([np.zeros((4, 4, 3))])

@@ -13,7 +13,7 @@ import pytest
 
 from tests.command_line import error_of, run, save_tiny_model
 from tests.tiny import edit_json
-from videogen.commands.denoising_bar import TextToVideoWithBar
+from videogen.commands.denoising_bar import StepBar
 from videogen.io import read_clip, read_recipe, write_clip
 from videogen.presets import Preset
 
@@ -269,7 +269,8 @@ def test_without_a_prompt_or_a_clip_to_take_it_from_the_usage_is_wrong() -> None
 PRELUDE = """
 import os, signal, sys
 from videogen.cli import main
-from videogen.commands.denoising_bar import TextToVideoWithBar
+from videogen.commands.denoising_bar import StepBar
+from videogen.pipelines.latent_generation import LatentGenerator
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which shells turn off in the background
 """
 TELL_OF_STEPS = """
@@ -277,7 +278,7 @@ def update(self, done=[]):
     done.append(1)
     if len(done) == 3:
         print("three steps are done", flush=True)
-TextToVideoWithBar.update = update
+StepBar.update = update
 main()
 """
 INTERRUPT_TWICE = """
@@ -285,8 +286,8 @@ def interrupt(self, *arguments, count=[]):
     count.append(1)
     if len(count) == 3:
         os.kill(os.getpid(), signal.SIGINT)
-TextToVideoWithBar.update = interrupt
-TextToVideoWithBar.decode_latents = lambda *arguments: os.kill(os.getpid(), signal.SIGINT)
+StepBar.update = interrupt
+LatentGenerator.decode_latents = lambda *arguments: os.kill(os.getpid(), signal.SIGINT)
 main()
 """
 
@@ -324,12 +325,12 @@ def test_a_second_interrupt_leaves_nothing(model: Path) -> None:
 def test_clips_before_the_interrupt_stay(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     steps: list[int] = []
 
-    def interrupt(_: TextToVideoWithBar) -> None:
+    def interrupt(_: StepBar) -> None:
         steps.append(1)
         if len(steps) == 5:  # the second step of the second clip; the first is all that is done of it
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(TextToVideoWithBar, "update", interrupt)
+    monkeypatch.setattr(StepBar, "update", interrupt)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         result = run(

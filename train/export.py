@@ -11,6 +11,7 @@ import typer
 from diffusers.models.modeling_utils import ModelMixin
 
 from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.codec.contract import codec_hash
 from videogen.metrics.feature_network import load_feature_network
 from videogen.pipelines.loading import load
 from videogen.pipelines.model_index import INDEX
@@ -19,10 +20,11 @@ _KEPT_IN_FLOAT32 = ("latents_mean", "latents_std")
 
 
 def export(result: Path, out: Path, codec: Path | None = None) -> None:
-    """Write a pipeline with weights in bfloat16, half the size; files that are there already are replaced.
+    """Write a pipeline of any family with weights in bfloat16, half the size; files that are there already
+    are replaced.
 
     Args:
-        result: The `result` folder of a text-to-video run.
+        result: The `result` folder of a run.
         out: Where to write; other files in it, such as a model card, are left alone.
         codec: The `result` folder of a codec run, in place of the codec the model was trained on; its encoder
             must be the same.
@@ -37,10 +39,11 @@ def export(result: Path, out: Path, codec: Path | None = None) -> None:
             if not torch.equal(tensor, finished.encoder.state_dict()[name]):
                 raise ValueError(f"{codec} has another encoder than the model was trained on: {name} differs")
         pipeline.register_modules(vae=finished)
-    for network in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
+        pipeline.register_to_config(codec_hash=codec_hash(finished))
+    for network in (pipeline.vae, pipeline.text_encoder, pipeline.network):
         to_bfloat16(network)
         network.register_to_config(_name_or_path="")  # no paths of one machine in a release
-    for name in ("vae", "text_encoder", "unet", "scheduler"):
+    for name in pipeline.components:
         shutil.rmtree(out / name, ignore_errors=True)
     pipeline.save_pretrained(out)
     make_readable(out)

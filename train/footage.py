@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from videogen.codec.contract import Codec, check_multiple
+from videogen.codec.contract import Codec, check_multiple, codec_hash
 from videogen.codec.pixels import frames_to_pixels
 from videogen.data.footage.captions import read_captions
 from videogen.data.footage.decoding import UnreadableVideoError
@@ -245,12 +245,15 @@ class _CacheMaker:
         encoders = self.encoders
         counts = Counter(clip.bucket for clip in clips)
         empty = self._text_key("")
+        codec = encoders.codec
+        weights = {"codec_weights": codec_hash(codec)} if isinstance(codec, nn.Module) else {}
         return {
             "videogen_dataset": 1,
             "footage": str(self.found.folder),
             "model": {
                 "name": encoders.name,
                 "codec": encoders.codec_hash,
+                **weights,
                 "text_encoder": encoders.text_encoder_hash,
                 "dtype": str(encoders.dtype).removeprefix("torch."),
             },

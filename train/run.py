@@ -53,6 +53,7 @@ class Run:
                 self.objective.trained_parameters(phase),
                 config.learning_rate,
                 weight_decay=config.weight_decay,
+                betas=self.objective.adam_betas,
                 adamw_scales=self.objective.adamw_scales,
                 bfloat16=config.mixed_precision == "bf16",
             )

@@ -113,6 +113,10 @@ def generate(
             "Faster, and not the same clip. first=N and last=N name steps that compute everything.",
         ),
     ] = None,
+    temperature: Annotated[
+        float | None,
+        typer.Option(help="Scales what is random, for the families of generators that have it."),
+    ] = None,
     num_frames: Annotated[int | None, typer.Option(help="Frames per clip.")] = None,
     height: Annotated[int | None, typer.Option(help="Of a frame, in pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Of a frame, in pixels.")] = None,
@@ -120,7 +124,9 @@ def generate(
     model: Annotated[
         str | None,
         typer.Option(
-            metavar="FOLDER", help="A saved pipeline, or its id on the hub. By default the embedded model."
+            metavar="FOLDER",
+            help="A saved pipeline, its id on the hub, or a family: gan, vae, rnn, transformer, dit. "
+            "By default the embedded model.",
         ),
     ] = None,
     lora: Annotated[
@@ -171,6 +177,7 @@ def generate(
         "width": width,
         "fps": fps,
         "cache": cache,
+        "temperature": temperature,
         "attention": attention,
         "loras": tuple(lora) if lora else None,
     }

@@ -49,7 +49,7 @@ class ClipGrid:
 
 
 def show_clips(
-    clips: Sequence[np.ndarray],
+    clips: Sequence[np.ndarray] | np.ndarray,
     captions: Sequence[str] | None = None,
     *,
     fps: float = 8.0,
@@ -59,7 +59,7 @@ def show_clips(
     """Lay clips out in a grid.
 
     Args:
-        clips: Each `(F, H, W, 3)`, uint8 or float in [0, 1]; such as the `frames` of a pipeline's output.
+        clips: Each `(F, H, W, 3)`, uint8 or float in [0, 1]; the `frames` of a pipeline's output as they are.
         captions: One for each clip.
         fps: Frames per second.
         columns: Clips beside one another.

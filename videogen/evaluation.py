@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from itertools import product
 from statistics import median
 
@@ -33,7 +33,7 @@ from videogen.metrics.prompt_accuracy import (
     measure_prompt_accuracy,
 )
 from videogen.metrics.reconstruction import psnr
-from videogen.pipelines.generation import TextToVideo
+from videogen.pipelines.latent_generation import LatentGenerator
 
 PROMPT_KINDS: dict[str, tuple[bool, int]] = {
     "seen": (False, 1),
@@ -162,7 +162,7 @@ class EvaluationReport:
 
 
 def evaluate(
-    pipeline: TextToVideo,
+    pipeline: LatentGenerator,
     world: str = "shapes",
     *,
     num_inference_steps: Sequence[int],
@@ -178,8 +178,8 @@ def evaluate(
     Args:
         pipeline: What to measure, on the device where it shall run.
         world: A key of `WORLDS`. In a world without pairs there are no prompts of two objects.
-        num_inference_steps: Numbers of steps to try.
-        guidance_scales: Guidance scales to try.
+        num_inference_steps: Numbers of steps to try; of no effect on a model that has none.
+        guidance_scales: Guidance scales to try; likewise.
         num_prompts: Prompts of each kind.
         num_codec_clips: Clips that the codec is measured on.
         seed: Of prompts and noise.
@@ -229,7 +229,7 @@ def evaluate(
 
 @torch.no_grad()
 def generate_clips(
-    pipeline: TextToVideo,
+    pipeline: LatentGenerator,
     prompts: Sequence[EvaluationPrompt],
     num_inference_steps: int,
     guidance_scale: float,
@@ -241,8 +241,7 @@ def generate_clips(
         captions = [prompt.caption for prompt in prompts[first : first + BATCH_SIZE]]
         latents = pipeline(
             captions,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
+            **_settings_of(pipeline, num_inference_steps, guidance_scale),
             seed=seed + first,
             output_type="latent",
             return_dict=False,
@@ -253,7 +252,7 @@ def generate_clips(
 
 
 def seconds_per_clip(
-    pipeline: TextToVideo, prompt: str, num_inference_steps: int, guidance_scale: float
+    pipeline: LatentGenerator, prompt: str, num_inference_steps: int, guidance_scale: float
 ) -> float:
     """Median time from prompt to frames, after one call to warm up."""
     seconds = []
@@ -261,8 +260,7 @@ def seconds_per_clip(
         start = time.perf_counter()
         pipeline(
             prompt,
-            num_inference_steps=num_inference_steps,
-            guidance_scale=guidance_scale,
+            **_settings_of(pipeline, num_inference_steps, guidance_scale),
             seed=0,
             output_type="pt",
         )
@@ -292,6 +290,15 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in (header, rule, *rows)
     )
+
+
+def _settings_of(
+    pipeline: LatentGenerator, num_inference_steps: int, guidance_scale: float
+) -> dict[str, float]:
+    """Those settings that a pipeline has: some families draw a clip in one step, or without guidance."""
+    settings = {"num_inference_steps": num_inference_steps, "guidance_scale": guidance_scale}
+    names = {field.name for field in fields(pipeline.defaults)}
+    return {name: value for name, value in settings.items() if name in names}
 
 
 def _check_arguments(

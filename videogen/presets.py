@@ -30,6 +30,7 @@ class Preset:
         guidance_scale: Of guidance.
         guidance: Its kind, as `parse_guidance` reads it.
         cache: What steps take over from earlier ones, as `StepCache.parse` reads it.
+        temperature: Scales what is random, for families that have it.
         negative_prompt: What to steer away from.
         num_frames: Frames per clip.
         height: In pixels.
@@ -48,6 +49,7 @@ class Preset:
     guidance_scale: float | None = None
     guidance: str | None = None
     cache: str | None = None
+    temperature: float | None = None
     negative_prompt: str | None = None
     num_frames: int | None = None
     height: int | None = None
@@ -111,7 +113,15 @@ class Preset:
         from videogen.sampling.guidance_kinds import parse_guidance
         from videogen.sampling.schedulers import make_scheduler
 
-        names = {"num_inference_steps", "guidance_scale", "negative_prompt", "num_frames", "height", "width"}
+        names = {
+            "num_inference_steps",
+            "guidance_scale",
+            "temperature",
+            "negative_prompt",
+            "num_frames",
+            "height",
+            "width",
+        }
         arguments = {name: value for name, value in self.settings().items() if name in names}
         if self.guidance is not None:
             arguments["guidance"] = parse_guidance(self.guidance)

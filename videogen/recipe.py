@@ -42,10 +42,10 @@ class Recipe:
         height: In pixels.
         width: In pixels.
         fps: Frames per second.
-        num_inference_steps: Denoising steps.
-        guidance_scale: Of classifier-free guidance.
+        num_inference_steps: Denoising or decoding steps; None for a model that makes a clip at once.
+        guidance_scale: Of classifier-free guidance; None for a model without.
         scheduler: A name that `make_scheduler` knows; None for the model's own.
-        scheduler_class: Its class in diffusers.
+        scheduler_class: Its class in diffusers; None for a model that is no diffusion model.
         cache: What steps took over from earlier ones, as `StepCache.parse` reads it.
         dtype: Of the networks.
         device: Where they ran.
@@ -54,6 +54,7 @@ class Recipe:
         loras: What was merged into the model.
         frames_sha256: Of the bytes of the frames, `(F, H, W, 3)` uint8.
         versions: Of videogen, torch and diffusers.
+        temperature: Scaled what was random; None for a model without.
         guidance: Its kind, as `parse_guidance` reads it; None for classifier-free guidance.
         attention: One of `ATTENTION_BACKENDS`.
         num_threads: Of the CPU.
@@ -69,10 +70,10 @@ class Recipe:
     height: int
     width: int
     fps: float
-    num_inference_steps: int
-    guidance_scale: float
+    num_inference_steps: int | None
+    guidance_scale: float | None
     scheduler: str | None
-    scheduler_class: str
+    scheduler_class: str | None
     cache: str | None
     dtype: str
     device: str
@@ -82,6 +83,7 @@ class Recipe:
     frames_sha256: str
     versions: dict[str, str]
     # The first recipes had none of these.
+    temperature: float | None = None
     guidance: str | None = None
     attention: str = "sdpa"
     num_threads: int | None = None
@@ -128,6 +130,7 @@ class Recipe:
             "width": self.width,
             "fps": self.fps,
             "cache": self.cache,
+            "temperature": self.temperature,
             "attention": self.attention,
             "loras": tuple((lora.path, lora.scale) for lora in self.loras),
         }

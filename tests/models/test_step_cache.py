@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from tests.tiny import DEEP_UNET3D, make_network
 from videogen.models.step_cache import FeatureCache, StepCache, reuse
+from videogen.models.transformer_layers import TransformerBlock
 from videogen.models.unet3d import UNet3D
 from videogen.models.unet3d_layers import SpatialTransformer, TemporalTransformer
-from videogen.models.uvit import TransformerBlock, UViT3D
+from videogen.models.uvit import UViT3D
 
 Network = UNet3D | UViT3D
 MUCH = 100  # steps: longer than any call here

@@ -9,15 +9,15 @@ from torch import Tensor
 
 from tests.tiny import TINY_UVIT, make_inputs, make_network
 from videogen.models.output import DenoiserOutput
-from videogen.models.uvit import (
-    UViT3D,
-    flow_preconditioning,
+from videogen.models.preconditioning import flow_preconditioning
+from videogen.models.transformer_layers import (
     from_patches,
     rotary_factors,
     rotate,
     to_patches,
     token_places,
 )
+from videogen.models.uvit import UViT3D
 
 
 def predict(model: UViT3D, *arguments: Any) -> Tensor:
@@ -49,7 +49,7 @@ def test_patches_are_those_of_pixel_unshuffle(memory_format: torch.memory_format
     frames = torch.randn(3, 5, 4, 6, generator=torch.Generator().manual_seed(0))
     patches = to_patches(frames.contiguous(memory_format=memory_format))
     assert torch.equal(patches.permute(0, 3, 1, 2), torch.nn.functional.pixel_unshuffle(frames, 2))
-    assert torch.equal(from_patches(patches, frames), frames)
+    assert torch.equal(from_patches(patches), frames)
 
 
 @torch.no_grad()

@@ -420,7 +420,7 @@ def test_a_new_schedule_is_saved_and_sampled_from(make: Any, tmp_path: Path) -> 
         "rescale_betas_zero_snr": True,
         "timestep_spacing": "trailing",
     }
-    assert {name: loaded.scheduler.config[name] for name in changed} == changed  # type: ignore[attr-defined]
+    assert {name: loaded.scheduler.config[name] for name in changed} == changed
     for name in SCHEDULERS["v_prediction"]:
         generator = load_generator(tmp_path)
         generator.scheduler = make_scheduler(name, "v_prediction", loaded.scheduler)

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from tests.tiny import TINY_CODEC, randomise
 from tests.videos import moving_bar, truncate, write_audio, write_video
 from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.codec.contract import codec_hash
 from videogen.codec.pixels import frames_to_pixels
 from videogen.data.batch import Batch
 from videogen.data.footage.dataset import load_dataset, open_footage
@@ -83,7 +85,9 @@ def test_the_dataset_holds_what_the_encoders_give(
     empty = encoders.text_encoder.encode([""])
     assert torch.equal(dataset.unconditional_embedding()[0], empty.prompt_embeds[0])
     assert len({clip.text_key for clip in dataset.clips}) == 2  # equal captions are encoded once
-    assert dataset.model == {"name": "tiny", "codec": "c", "text_encoder": "t", "dtype": "float32"}
+    facts = {"name": "tiny", "codec": "c", "text_encoder": "t", "dtype": "float32"}
+    assert isinstance(encoders.codec, nn.Module)
+    assert dataset.model == facts | {"codec_weights": codec_hash(encoders.codec)}
 
 
 def test_a_second_run_does_nothing_and_a_new_video_only_itself(

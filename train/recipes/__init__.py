@@ -6,6 +6,13 @@ import sys
 from collections.abc import Callable
 
 from videogen.train.config import TrainConfig
+from videogen.train.recipes.families import (
+    shapes_mini_dit,
+    shapes_mini_gan,
+    shapes_mini_rnn,
+    shapes_mini_transformer,
+    shapes_mini_vae,
+)
 from videogen.train.recipes.features import shapes_features
 from videogen.train.recipes.shapes import (
     shapes_codec,
@@ -23,6 +30,11 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_features": shapes_features,
     "shapes_mini_t2v": shapes_mini_t2v,
     "shapes_mini_unet3d": shapes_mini_unet3d,
+    "shapes_mini_gan": shapes_mini_gan,
+    "shapes_mini_vae": shapes_mini_vae,
+    "shapes_mini_rnn": shapes_mini_rnn,
+    "shapes_mini_transformer": shapes_mini_transformer,
+    "shapes_mini_dit": shapes_mini_dit,
     "shapes_t2v": shapes_t2v,
     "shapes_t2v_longer": shapes_t2v_longer,
     "shapes_t2v_longest": shapes_t2v_longest,

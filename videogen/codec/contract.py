@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class Codec(Protocol):
@@ -67,3 +68,34 @@ def check_multiple(name: str, value: int, factor: int) -> None:
     below = max(value, 0) // factor * factor
     choices = f"{below} or {below + factor}" if below else f"{factor} or {2 * factor}"
     raise ValueError(f"`{name}` must be a multiple of {factor} for this codec, got {value}: use {choices}")
+
+
+def codec_hash(codec: nn.Module) -> str:
+    """SHA-256 over the weights and statistics of a codec, by which its latents are told from those of others.
+
+    Values are taken as bfloat16, so a codec has one hash in float32, in bfloat16, and in a released folder.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(codec.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)}".encode())
+        values = tensor.detach().to("cpu", torch.bfloat16).contiguous()
+        digest.update(values.flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def check_codec_hash(codec: object, expected: str | None) -> None:
+    """Raise ValueError if a codec is another one than a network was trained with.
+
+    Args:
+        codec: Whatever keeps the contract; one that is no network of ours has no hash to compare.
+        expected: The hash of the right one; None if that is not known. In float16, which rounds otherwise
+            than bfloat16 does, no two hashes are compared.
+    """
+    if expected is None or not isinstance(codec, nn.Module) or codec.dtype == torch.float16:
+        return
+    found = codec_hash(codec)
+    if found != expected:
+        raise ValueError(
+            f"`vae` is another codec than the model was trained with: its hash is {found[:12]}, expected "
+            f"{expected[:12]}"
+        )

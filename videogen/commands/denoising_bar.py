@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from contextlib import contextmanager
 
 import numpy as np
 from PIL import Image
@@ -24,7 +23,6 @@ from rich.segment import Segment
 from rich.style import Style
 
 from videogen.pipelines.denoising import DenoisingStep
-from videogen.pipelines.generation import TextToVideo
 
 NUM_FRAMES = 4
 """Of a preview, side by side, from the first to the last."""
@@ -89,17 +87,15 @@ class _BarWithPicture(Progress):
             yield self.picture
 
 
-class TextToVideoWithBar(TextToVideo):
-    """A generator whose steps advance one bar, with the time left, over all clips of a command.
+class StepBar:
+    """One bar, with the time left, that the steps of all clips of a command advance.
 
     Args:
         num_clips: How many calls will be made.
         preview: Whether to draw what is foreseen; None draws in terminals that show 24-bit colours.
-        parts: The arguments of `TextToVideo`.
     """
 
-    def __init__(self, num_clips: int, preview: bool | None, **parts: Any) -> None:
-        super().__init__(**parts)
+    def __init__(self, num_clips: int, preview: bool | None) -> None:
         console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"))
         self.progress = _BarWithPicture(
@@ -121,12 +117,9 @@ class TextToVideoWithBar(TextToVideo):
         self._num_clips = num_clips
         self._task = self.progress.add_task("denoising", total=None)
 
-    def progress_bar(self, total: int) -> AbstractContextManager[Any]:
-        """The part of the bar that belongs to one clip."""
-        return self._bar(total)
-
     @contextmanager
-    def _bar(self, total: int) -> Iterator[TextToVideoWithBar]:
+    def of_a_clip(self, total: int) -> Iterator[StepBar]:
+        """The part of the bar that belongs to one clip, of so many steps; a pipeline's `progress_bar`."""
         self.progress.update(self._task, total=total * self._num_clips)
         self.progress.picture = None
         yield self
@@ -135,14 +128,19 @@ class TextToVideoWithBar(TextToVideo):
         """Advance by a step; the pipeline calls it on what `progress_bar` gives."""
         self.progress.advance(self._task)
 
-    def show(self, step: DenoisingStep) -> None:
-        """Draw what a step foresees, unless the last drawing is a moment ago or the clip itself comes now."""
+    def show(self, step: DenoisingStep, every: int) -> None:
+        """Draw what a step foresees, unless the last drawing is a moment ago or the clip itself comes now.
+
+        Args:
+            step: Just done.
+            every: Frames in a latent frame, of which the first is drawn.
+        """
         start = time.perf_counter()
         if not self._preview or start < self._next_preview or step.output is not None:
             return
         num_latent_frames = step.predicted_latents.shape[2]
         chosen = np.linspace(0, num_latent_frames - 1, min(NUM_FRAMES, num_latent_frames)).round().astype(int)
-        frames = step.preview(chosen.tolist())[0, :: self.codec.compression[0]]
+        frames = step.preview(chosen.tolist())[0, ::every]
         size = self.progress.console.size
         strip = filmstrip(frames, size.width, 2 * (size.height - 3))
         self.progress.picture = HalfBlocks(strip)

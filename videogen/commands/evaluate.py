@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -44,11 +45,18 @@ def evaluate_command(
 
     pipeline = load(model, device=check_device(device))
     pipeline.set_progress_bar_config(disable=True)
+    own = asdict(pipeline.defaults)
+    for option, name, given in (
+        ("--steps", "num_inference_steps", steps),
+        ("--guidance", "guidance_scale", guidance),
+    ):
+        if given and name not in own:
+            raise ValueError(f"`{option}` is no setting of a {type(pipeline).__name__}")
     report = evaluate(
         pipeline,
         world,
-        num_inference_steps=steps or [pipeline.defaults.num_inference_steps],
-        guidance_scales=guidance or [pipeline.defaults.guidance_scale],
+        num_inference_steps=steps or [own.get("num_inference_steps", 1)],
+        guidance_scales=guidance or [own.get("guidance_scale", 1.0)],
         num_prompts=num_prompts,
         num_codec_clips=num_codec_clips,
         seed=seed,

@@ -11,22 +11,26 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import diffusers
 import numpy as np
 import torch
+from torch import Tensor
 
 from videogen import __version__
-from videogen.commands.denoising_bar import TextToVideoWithBar
+from videogen.commands.denoising_bar import StepBar
 from videogen.commands.plan import PlannedClip
 from videogen.io import WrittenClip, check_fps, frames_to_uint8, write_clip
 from videogen.models.attention import set_attention_backend
 from videogen.models.step_cache import StepCache
 from videogen.pipelines.denoising import DenoisingStep
-from videogen.pipelines.generation import GenerationDefaults
+from videogen.pipelines.generation import TextToVideo
+from videogen.pipelines.latent_generation import LatentGenerator
 from videogen.pipelines.loading import (
     LoraChoice,
     find_folder,
+    generator_class,
     lora_hash,
     model_hash,
     read_packed_components,
@@ -37,6 +41,15 @@ from videogen.sampling.guidance_kinds import parse_guidance
 from videogen.sampling.schedulers import make_scheduler
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_NUMBERS = (
+    "num_frames",
+    "height",
+    "width",
+    "fps",
+    "num_inference_steps",
+    "guidance_scale",
+    "temperature",
+)
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,7 @@ class Settings:
         width: In pixels.
         fps: Frames per second.
         cache: What steps take over from earlier ones, as `StepCache.parse` reads it.
+        temperature: Scales what is random, for families that have it.
         attention: One of `ATTENTION_BACKENDS`.
         loras: Adapters to merge, each `PATH`, `PATH:SCALE` or both in a pair.
     """
@@ -74,6 +88,7 @@ class Settings:
     width: int | None = None
     fps: float | None = None
     cache: str | None = None
+    temperature: float | None = None
     attention: str = "sdpa"
     loras: tuple[LoraChoice, ...] = ()
 
@@ -117,7 +132,7 @@ class ClipMaker:
         settings: How to make the clips.
         num_clips: How many will be made, for the bar.
         watch: Counts the seconds.
-        preview: Whether to draw what is foreseen, see `TextToVideoWithBar`.
+        preview: Whether to draw what is foreseen, see `StepBar`.
 
     Raises:
         ValueError: If a setting is unknown here, or the model cannot be loaded.
@@ -135,21 +150,43 @@ class ClipMaker:
         with watch.phase("load"):
             folder = find_folder(settings.model)
             parts = read_packed_components(folder, dtype, device, settings.loras)
-            self.generator = TextToVideoWithBar(num_clips, preview, **parts)
+            self.generator: LatentGenerator = generator_class(folder)(**parts)
+            self.bar = StepBar(num_clips, preview)
+            self.generator.progress_bar = self.bar.of_a_clip  # type: ignore[method-assign]
             self.model_hash = model_hash(folder)
             choices = [split_lora_choice(lora) for lora in settings.loras]
             self.loras = tuple(LoraInRecipe(path, scale, lora_hash(path)) for path, scale in choices)
-        if settings.scheduler is not None:
+        self.settings = settings
+        own = asdict(self.generator.defaults)
+        given = {name: getattr(settings, name) for name in _NUMBERS if getattr(settings, name) is not None}
+        self._check_given(own, given)
+        self.numbers = {**own, **given}
+        if settings.scheduler is not None and isinstance(self.generator, TextToVideo):
             self.generator.scheduler = make_scheduler(
                 settings.scheduler, self.generator.prediction_type, self.generator.scheduler
             )
-        self.settings = settings
-        own = asdict(self.generator.defaults)
-        given = {name: getattr(settings, name) for name in own if getattr(settings, name) is not None}
-        self.numbers = GenerationDefaults(**{**own, **given})
-        if settings.negative_prompt and self.numbers.guidance_scale <= 1:
-            # The pipeline would say so of prompts, but here it is given embeddings.
+        if settings.negative_prompt and self.numbers["guidance_scale"] <= 1:
+            # A pipeline would say so of prompts, but the one for diffusion is given embeddings here.
             warnings.warn("the negative prompt is ignored: it needs a guidance above 1", stacklevel=2)
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of the files."""
+        return float(self.numbers["fps"])
+
+    def _check_given(self, own: dict[str, Any], given: dict[str, Any]) -> None:
+        """Raise ValueError for a setting that this family of generators does not have."""
+        settings = self.settings
+        without = [name for name in given if name not in own]
+        if settings.negative_prompt and "guidance_scale" not in own:
+            without.append("negative_prompt")
+        if not isinstance(self.generator, TextToVideo):
+            of_diffusion = ("scheduler", "cache", "guidance")
+            without += [name for name in of_diffusion if getattr(settings, name) is not None]
+        if without:
+            raise ValueError(
+                f"`{without[0]}` is no setting of this model, a {type(self.generator.network).__name__}"
+            )
 
     def make(self, clip: PlannedClip, stop_after_step: int | None = None) -> MadeClip:
         """Make a clip.
@@ -166,21 +203,34 @@ class ClipMaker:
             ValueError: If a setting does not fit the model; before any computation.
             FloatingPointError: If the latents become NaN or infinite, naming the step.
         """
-        generator, numbers = self.generator, self.numbers
+        interrupted = False
+        if isinstance(self.generator, TextToVideo):
+            latents, stopped_after_step, interrupted = self._denoise(self.generator, clip, stop_after_step)
+        elif stop_after_step is None:
+            latents, stopped_after_step = self._draw(clip), None
+        else:
+            raise ValueError(
+                f"the recipe stops after step {stop_after_step}, which this model, a "
+                f"{type(self.generator.network).__name__}, cannot"
+            )
+        with self.watch.phase("decode"):
+            frames = frames_to_uint8(self.generator.decode_latents(latents)[0].numpy())
+        return MadeClip(frames, self._recipe(clip, frames, stopped_after_step), interrupted)
+
+    def _denoise(
+        self, generator: TextToVideo, clip: PlannedClip, stop_after_step: int | None
+    ) -> tuple[Tensor, int | None, bool]:
+        """Latents; after which step they were foreseen, if not after all; whether the user stopped there."""
         with torch.no_grad(), self.watch.phase("text"):
             prompt_embeds, negative_prompt_embeds = generator.encode_prompt(
                 clip.prompt,
                 negative_prompt=self.settings.negative_prompt,
-                do_classifier_free_guidance=numbers.guidance_scale > 1,
+                do_classifier_free_guidance=self.numbers["guidance_scale"] > 1,
             )
         steps = generator.stream(
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=negative_prompt_embeds,
-            num_frames=numbers.num_frames,
-            height=numbers.height,
-            width=numbers.width,
-            num_inference_steps=numbers.num_inference_steps,
-            guidance_scale=numbers.guidance_scale,
+            **self._call_numbers,
             seed=clip.seed,
             step_cache=self.step_cache,
             guidance=self.guidance,
@@ -198,19 +248,33 @@ class ClipMaker:
                         )
                     if stop_after_step == step.step_idx + 1:
                         break
-                    generator.show(step)
+                    self.bar.show(step, generator.codec.compression[0])
             except KeyboardInterrupt:
                 if last is None or last.output is not None:
                     raise
                 interrupted = True
         assert last is not None
-        with self.watch.phase("decode"):
-            finished = last.output is not None and stop_after_step is None
-            latents = last.latents if finished else last.predicted_latents
-            frames = frames_to_uint8(generator.decode_latents(latents)[0].numpy())
-        return MadeClip(
-            frames, self._recipe(clip, frames, None if finished else last.step_idx + 1), interrupted
-        )
+        if last.output is not None and stop_after_step is None:
+            return last.latents, None, False
+        return last.predicted_latents, last.step_idx + 1, interrupted
+
+    def _draw(self, clip: PlannedClip) -> Tensor:
+        negative = {"negative_prompt": self.settings.negative_prompt} if self.settings.negative_prompt else {}
+        with self.watch.phase("draw"):
+            latents: Tensor = self.generator(
+                clip.prompt,
+                **negative,
+                **self._call_numbers,
+                seed=clip.seed,
+                output_type="latent",
+                return_dict=False,
+            )[0]
+        return latents
+
+    @property
+    def _call_numbers(self) -> dict[str, Any]:
+        """The numbers that a call takes: all but the frame rate, which belongs to the file."""
+        return {name: value for name, value in self.numbers.items() if name != "fps"}
 
     def write(self, clip: PlannedClip) -> WrittenClip:
         """Make a clip and write it.
@@ -220,7 +284,7 @@ class ClipMaker:
         """
         made = self.make(clip)
         with self.watch.phase("write"):
-            written = write_clip(made.frames, clip.path, fps=self.numbers.fps, recipe=made.recipe.to_dict())
+            written = write_clip(made.frames, clip.path, fps=self.fps, recipe=made.recipe.to_dict())
         if made.interrupted:
             raise KeyboardInterrupt(
                 f"interrupted: {clip.path} shows the clip as predicted after step "
@@ -229,14 +293,16 @@ class ClipMaker:
         return written
 
     def _recipe(self, clip: PlannedClip, frames: np.ndarray, stopped_after_step: int | None) -> Recipe:
-        settings = self.settings
+        settings, generator = self.settings, self.generator
+        numbers: dict[str, Any] = {name: self.numbers.get(name) for name in _NUMBERS}
+        scheduler = type(generator.scheduler).__name__ if isinstance(generator, TextToVideo) else None
         return Recipe(
             prompt=clip.prompt,
             negative_prompt=settings.negative_prompt,
             seed=clip.seed,
-            **asdict(self.numbers),
+            **numbers,
             scheduler=settings.scheduler,
-            scheduler_class=type(self.generator.scheduler).__name__,
+            scheduler_class=scheduler,
             guidance=None if self.guidance is None else str(self.guidance),
             cache=settings.cache,
             dtype=settings.dtype,
@@ -270,9 +336,9 @@ def generate_clips(
     """
     maker = ClipMaker(settings, len(clips), watch, preview)
     for clip in clips:
-        check_fps(maker.numbers.fps, clip.path)
+        check_fps(maker.fps, clip.path)
     for clip in clips:
-        with maker.generator.progress:  # not around the yield: what is printed there would run into the bar
+        with maker.bar.progress:  # not around the yield: what is printed there would run into the bar
             written = maker.write(clip)
         yield clip, written
 

@@ -71,7 +71,7 @@ def replay_command(
         raise ValueError(f"{error}: give the model of this clip with --model") from error
     with _threads(recipe.num_threads):
         maker = ClipMaker(settings, 1, Stopwatch())
-        with maker.generator.progress:
+        with maker.bar.progress:
             made = maker.make(planned, recipe.stopped_after_step)
     if made.interrupted:
         raise KeyboardInterrupt

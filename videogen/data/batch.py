@@ -24,6 +24,7 @@ class Batch:
         prompt_embeds: `(B, L, D)` of the captions, where they were cached.
         attention_mask: `(B, L)` bool, the tokens of `prompt_embeds` that may be attended to.
         labels: `(B, A)` int64, for each of A attributes the class of what the clip shows, where it is known.
+        codec_hash: Of the codec that made cached latents, where it is known.
     """
 
     sample_ids: tuple[int, ...]
@@ -34,6 +35,7 @@ class Batch:
     prompt_embeds: Tensor | None = None
     attention_mask: Tensor | None = None
     labels: Tensor | None = None
+    codec_hash: str | None = None
 
     @property
     def pixels(self) -> Tensor:

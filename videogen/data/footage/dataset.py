@@ -58,8 +58,8 @@ class FootageDataset:
         folder: Where it is.
         clips: All clips, in the order of their videos.
         fps: Frames per second of all clips.
-        model: What the latents and embeddings were made with: `name`, the hashes `codec` and `text_encoder`,
-            and `dtype`.
+        model: What the latents and embeddings were made with: `name`, the hashes `codec` and `text_encoder`
+            of files, `dtype`, and, for a codec of ours, `codec_weights`, which is its `codec_hash`.
         fingerprint: A hash over clips and captions; another one is another dataset.
         unconditional_key: Name of the embedding of the empty caption.
         unconditional_shard: The file that holds it.
@@ -224,6 +224,7 @@ class FootageClips:
             latents=torch.stack([dataset.latents(idx) for idx in idxs]).to(device, torch.float32),
             prompt_embeds=torch.stack([embeds for embeds, _ in embeddings]).to(device, torch.float32),
             attention_mask=torch.stack([mask for _, mask in embeddings]).to(device),
+            codec_hash=dataset.model.get("codec_weights"),
         )
 
     @cached_property

@@ -1,0 +1,41 @@
+"""What our diffusers pipelines share: where networks run, their bar, and a look at what a folder holds."""
+
+from __future__ import annotations
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+
+from videogen.pipelines.families import GENERATORS
+from videogen.pipelines.model_index import INDEX, read_index
+
+
+class LatentPipeline(DiffusionPipeline):
+    """A `DiffusionPipeline` around a `LatentGenerator`, which stands before it among the bases."""
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Self:
+        """See `DiffusionPipeline.from_pretrained`.
+
+        Raises:
+            ValueError: If a folder holds a pipeline of ours of another class.
+        """
+        folder = Path(pretrained_model_name_or_path)
+        if (folder / INDEX).is_file():
+            found = read_index(folder).get("_class_name")
+            if found in GENERATORS and found not in {base.__name__ for base in cls.__mro__}:
+                raise ValueError(f"{folder} holds a {found}, not a {cls.__name__}: use videogen.load")
+        return super().from_pretrained(pretrained_model_name_or_path, **options)
+
+    @property
+    def execution_device(self) -> torch.device:
+        """Where the networks run, also while they are offloaded."""
+        return self._execution_device
+
+    def progress_bar(self, total: int) -> AbstractContextManager[Any]:
+        """The bar of diffusers, which `set_progress_bar_config` adjusts."""
+        return DiffusionPipeline.progress_bar(self, total=total)

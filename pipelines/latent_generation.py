@@ -1,0 +1,191 @@
+"""What all ways to make clips in latents share: prompts to embeddings, seeds to noise, latents to frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm  # type: ignore[import-untyped]
+
+from videogen.codec.contract import Codec, check_codec_hash
+from videogen.codec.pixels import pixels_to_frames
+from videogen.models.text_context import TextContext
+from videogen.pipelines.checks import check_frames, warn_of_unknown_words
+from videogen.pipelines.output import VideoPipelineOutput, as_output_type
+from videogen.sampling.noise import sample_noise
+from videogen.text.contract import PromptEncoder
+
+
+@dataclass(frozen=True)
+class ClipDefaults:
+    """What a call uses where it is not told; the clips that the model was trained on.
+
+    Attributes:
+        num_frames: Frames per clip.
+        height: Of a frame, in pixels.
+        width: Of a frame, in pixels.
+        fps: Frames per second.
+    """
+
+    num_frames: int = 16
+    height: int = 64
+    width: int = 64
+    fps: float = 8.0
+
+
+class LatentGenerator:
+    """Makes clips in the latents of a codec, from prompts; what makes the latents is up to the subclass.
+
+    Args:
+        vae: The codec.
+        text_encoder: Turns prompts into embeddings.
+        defaults: What a call uses where it is not told.
+        codec_hash: Of the codec that the network was trained with, see `videogen.codec.contract.codec_hash`;
+            None if that is not known.
+
+    Raises:
+        ValueError: If the codec is another one.
+    """
+
+    vae: Codec
+    text_encoder: PromptEncoder
+    network: Any  # what makes latents; its config has their `in_channels`, and `cross_attention_dim`
+    defaults: ClipDefaults
+    defaults_class: type[ClipDefaults] = ClipDefaults
+    codec_hash: str | None
+
+    def __init__(
+        self, vae: Codec, text_encoder: PromptEncoder, defaults: ClipDefaults, codec_hash: str | None
+    ) -> None:
+        check_codec_hash(vae, codec_hash)
+        self.vae, self.text_encoder = vae, text_encoder
+        self.defaults, self.codec_hash = defaults, codec_hash
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Generate clips; each subclass says what its call takes."""
+        raise NotImplementedError
+
+    @property
+    def codec(self) -> Codec:
+        """The codec; `vae` itself, unless a subclass keeps a foreign network there."""
+        return self.vae
+
+    @property
+    def prompt_encoder(self) -> PromptEncoder:
+        """What encodes prompts; `text_encoder` itself, unless a subclass keeps a foreign network there."""
+        return self.text_encoder
+
+    @property
+    def execution_device(self) -> torch.device:
+        """Where the networks run."""
+        return next(self.network.parameters()).device  # ModelMixin.device would import torch's compiler
+
+    def progress_bar(self, total: int) -> AbstractContextManager[Any]:
+        """A bar over the steps of a call."""
+        return tqdm(total=total)
+
+    def latent_size(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
+        """Latent frames, rows and columns of a clip."""
+        per_time, per_space = self.codec.compression
+        return num_frames // per_time, height // per_space, width // per_space
+
+    def encode_prompt(
+        self,
+        prompt: str | Sequence[str] | None,
+        *,
+        num_videos_per_prompt: int = 1,
+        do_classifier_free_guidance: bool = True,
+        negative_prompt: str | Sequence[str] | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Embed prompts, repeated for the clips of each.
+
+        Embeddings at padding are exactly zero, which is how the denoiser's attention mask is found again, so
+        that embeddings can be passed around alone.
+
+        Returns:
+            prompt_embeds and, with guidance, negative_prompt_embeds: `(P * num_videos_per_prompt, L, D)`.
+        """
+        if prompt_embeds is None:
+            prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
+            warn_of_unknown_words(self.prompt_encoder, prompts)
+            prompt_embeds = self._embed(prompts)
+        num_prompts = len(prompt_embeds)
+        if not do_classifier_free_guidance:
+            return prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0), None
+        if negative_prompt_embeds is None:
+            negative = negative_prompt or ""
+            negatives = [negative] * num_prompts if isinstance(negative, str) else list(negative)
+            negative_prompt_embeds = self._embed(negatives)
+        if negative_prompt_embeds.shape != prompt_embeds.shape:
+            raise ValueError(
+                f"negative prompt embeddings must be {tuple(prompt_embeds.shape)} like those of the prompt, "
+                f"got {tuple(negative_prompt_embeds.shape)}"
+            )
+        return (
+            prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0),
+            negative_prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0),
+        )
+
+    def prepare_latents(
+        self,
+        batch_size: int,
+        num_frames: int,
+        height: int,
+        width: int,
+        generators: Sequence[torch.Generator],
+        latents: Tensor | None = None,
+    ) -> Tensor:
+        """Noise `(B, C, f, h, w)` of unit variance, drawn per clip, or what is given if its shape fits."""
+        shape = (self.network.config["in_channels"], *self.latent_size(num_frames, height, width))
+        if latents is None:
+            latents = sample_noise(shape, generators)
+        elif latents.shape != (batch_size, *shape):
+            raise ValueError(f"`latents` must be {(batch_size, *shape)}, got {tuple(latents.shape)}")
+        return latents.to(self.execution_device, torch.float32)
+
+    @torch.no_grad()
+    def decode_latents(self, latents: Tensor) -> Tensor:
+        """Frames `(B, F, H, W, 3)` in [0, 1] on the CPU, decoded piece by piece.
+
+        Raises:
+            FloatingPointError: If a clip is not finite, or blank: of one colour in all its pixels.
+        """
+        frames = decode_frames(self.codec, latents)
+        check_frames(frames)
+        return frames
+
+    def _text_context(self, prompt_embeds: Tensor, negative_prompt_embeds: Tensor | None) -> TextContext:
+        """Prompts prepared for all steps, the negative ones first: embeddings of zero are padding."""
+        embeds = (
+            [prompt_embeds] if negative_prompt_embeds is None else [negative_prompt_embeds, prompt_embeds]
+        )
+        together = torch.cat(embeds)
+        mask = together.ne(0).any(-1)
+        # Without a mask, attention has faster kernels.
+        dtype = self.network.dtype
+        return self.network.text_context(together.to(dtype), None if bool(mask.all()) else mask)
+
+    def _output(
+        self, latents: Tensor, output_type: str, return_dict: bool
+    ) -> VideoPipelineOutput | tuple[Any]:
+        """What a call returns, of latents `(B, C, f, h, w)`."""
+        frames = (
+            latents if output_type == "latent" else as_output_type(self.decode_latents(latents), output_type)
+        )
+        return VideoPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def _embed(self, prompts: Sequence[str]) -> Tensor:
+        encoded = self.prompt_encoder.encode(prompts)
+        return encoded.prompt_embeds * encoded.attention_mask[..., None]
+
+
+def decode_frames(codec: Codec, latents: Tensor) -> Tensor:
+    """Frames `(B, F, H, W, 3)` float32 in [0, 1] on the CPU, of latents `(B, C, f, h, w)`, piece by piece."""
+    chunks = codec.iter_decode(latents.to(codec.dtype))
+    return torch.cat([pixels_to_frames(chunk).cpu() for chunk in chunks], dim=1)

@@ -1,0 +1,191 @@
+"""Adversarial training of the generator of latent clips, with a discriminator of its own and two phases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.data.batch import Batch
+from videogen.models.gan import GANDiscriminator3D, GANGenerator3D
+from videogen.pipelines.family_pipelines import GANPipeline
+from videogen.sampling.noise import sample_noise
+from videogen.text.contract import EncodedText
+from videogen.text.encoder import TextEncoder
+from videogen.train.objectives.latents import LatentObjective, LatentObjectiveConfig, draw_uniform
+
+
+@dataclass(frozen=True)
+class GANObjectiveConfig(LatentObjectiveConfig):
+    """Settings of `GANObjective`, beside those of `LatentObjectiveConfig`.
+
+    Attributes:
+        noise_dim: Of the generator.
+        hidden_size: Of the generator.
+        num_layers: Of the generator.
+        num_attention_heads: Of the generator.
+        conv_dim: Of the generator.
+        block_out_channels: Of the discriminator.
+        layers_per_block: Of the discriminator.
+        gamma: Weight of the gradient penalties.
+        penalty_rate: Share of a batch that they are computed on.
+        mismatch_weight: Weight of real clips with captions of others.
+    """
+
+    caption_dropout: float = 0.0
+    noise_dim: int = 32
+    hidden_size: int = 192
+    num_layers: int = 4
+    num_attention_heads: int = 4
+    conv_dim: int = 96
+    block_out_channels: tuple[int, int] = (64, 192)
+    layers_per_block: int = 2
+    gamma: float = 1.0
+    penalty_rate: float = 0.25
+    mismatch_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        for name in ("gamma", "mismatch_weight"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}")
+        if not 0 < self.penalty_rate <= 1:
+            raise ValueError(f"`penalty_rate` must be above 0 and at most 1, got {self.penalty_rate}")
+
+    def build(self) -> GANObjective:
+        """Make the objective."""
+        codec = self.load_codec()
+        channels = codec.config["latent_channels"]
+        generator = GANGenerator3D(
+            in_channels=channels,
+            noise_dim=self.noise_dim,
+            hidden_size=self.hidden_size,
+            num_layers=self.num_layers,
+            num_attention_heads=self.num_attention_heads,
+            cross_attention_dim=self.text_dim,
+            conv_dim=self.conv_dim,
+        )
+        discriminator = GANDiscriminator3D(
+            in_channels=channels,
+            block_out_channels=self.block_out_channels,
+            layers_per_block=self.layers_per_block,
+            cross_attention_dim=self.text_dim,
+        )
+        return GANObjective(codec, self.make_text_encoder(), generator, discriminator, self)
+
+
+class GANObjective(LatentObjective):
+    """The relativistic pairing GAN with two gradient penalties (R3GAN, Huang et al. 2024, arXiv:2501.05441).
+
+    Phase `discriminator` minimises `softplus(-(D(real) - D(fake)))` (eq. 2, with f the logistic loss), plus
+    `gamma / 2` times the squared gradients of D at real and at generated clips (eq. 4 and 5). Phase
+    `generator` minimises the same with real and fake exchanged. D sees the caption; that it must, a third
+    pairing makes sure: real clips are to look better with their captions than with those of others
+    (matching-aware, Reed et al. 2016, arXiv:1605.05396, algorithm 1). D has a text encoder of its own, which
+    is not saved with the pipeline.
+    """
+
+    phases = ("discriminator", "generator")
+    # Adam for all, without momentum, as in R3GAN: a step of Muon has one size whatever D says.
+    adamw_scales: ClassVar[Mapping[str, float]] = {"": 1.0, "text_encoder": 0.3}
+    adam_betas = (0.0, 0.99)
+
+    def __init__(
+        self,
+        codec: VideoAutoencoder,
+        text_encoder: TextEncoder,
+        generator: GANGenerator3D,
+        discriminator: GANDiscriminator3D,
+        config: GANObjectiveConfig,
+    ) -> None:
+        super().__init__(codec, text_encoder, config)
+        self.generator = generator
+        self.discriminator = discriminator
+        self.discriminator_text_encoder = config.make_text_encoder()
+        self.settings = config
+
+    def trained_parameters(self, phase: str) -> list[tuple[str, nn.Parameter]]:
+        """Of the discriminator with its text encoder, or of the generator with the one that is saved."""
+        return [
+            (name, parameter)
+            for name, parameter in super().trained_parameters(phase)
+            if name.startswith("discriminator") == (phase == "discriminator")
+        ]
+
+    def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:
+        """Losses of one phase: `loss`; of the discriminator also its parts, and how often it is right."""
+        real = self.latents(batch)
+        generators = self.generators(batch)
+        draws = draw_uniform(generators)
+        noise = sample_noise((self.settings.noise_dim,), generators).to(real)
+        text = self.encode_captions(batch, draws)
+        size = (real.shape[2], real.shape[3], real.shape[4])
+        if phase == "generator":
+            fake = self.generator(noise, size, text.prompt_embeds, text.attention_mask).float()
+            return self._generator_loss(real, fake, self._discriminator_text(batch, draws).detach())
+        with torch.no_grad():
+            fake = self.generator(noise, size, text.prompt_embeds, text.attention_mask).float()
+        return self._discriminator_loss(batch, real, fake, self._discriminator_text(batch, draws))
+
+    def _generator_loss(self, real: Tensor, fake: Tensor, captions: Tensor) -> dict[str, Tensor]:
+        frozen = {name: value.detach() for name, value in self.discriminator.named_parameters()}
+        scores = torch.func.functional_call(
+            self.discriminator, frozen, (torch.cat([real, fake]), captions.repeat(2, 1))
+        )
+        real_scores, fake_scores = scores.float().chunk(2)
+        return {"loss": F.softplus(real_scores - fake_scores).mean()}
+
+    def _discriminator_loss(
+        self, batch: Batch, real: Tensor, fake: Tensor, captions: Tensor
+    ) -> dict[str, Tensor]:
+        settings, discriminator = self.settings, self.discriminator
+        features = discriminator.features(torch.cat([real, fake]))
+        real_features, fake_features = features.chunk(2)
+        real_scores = discriminator.scores(real_features, captions).float()
+        fake_scores = discriminator.scores(fake_features, captions).float()
+        others = discriminator.scores(real_features, captions.roll(1, 0)).float()
+        differ = torch.tensor(
+            [one != other for one, other in zip(batch.captions, roll(batch.captions), strict=True)]
+        ).to(real)
+        adversarial = F.softplus(fake_scores - real_scores).mean()
+        mismatch = (differ * F.softplus(others - real_scores)).mean()
+        count = math.ceil(settings.penalty_rate * len(real))
+        penalty = self._penalty(real[:count], captions[:count]) + self._penalty(
+            fake[:count], captions[:count]
+        )
+        return {
+            "loss": adversarial + settings.mismatch_weight * mismatch + settings.gamma / 2 * penalty,
+            "adversarial": adversarial.detach(),
+            "mismatch": mismatch.detach(),
+            "penalty": penalty.detach(),
+            "right": (real_scores > fake_scores).float().mean(),
+        }
+
+    def _penalty(self, latents: Tensor, captions: Tensor) -> Tensor:
+        """The mean squared norm of the gradient of the scores at latents, in float32."""
+        with torch.autocast(latents.device.type, enabled=False):
+            points = latents.detach().requires_grad_()
+            scores = self.discriminator(points, captions.detach().float())
+            (gradients,) = torch.autograd.grad(scores.sum(), points, create_graph=True)
+        return gradients.square().sum((1, 2, 3, 4)).mean()
+
+    def _discriminator_text(self, batch: Batch, draws: list[float]) -> Tensor:
+        """What the discriminator knows of each caption: `(B, D)`, the mean over its words."""
+        encoded: EncodedText = self.discriminator_text_encoder.encode(self.kept_captions(batch, draws))
+        weights = encoded.attention_mask[..., None].to(encoded.prompt_embeds.dtype)
+        return (encoded.prompt_embeds * weights).sum(1) / weights.sum(1)
+
+    def pipeline(self) -> GANPipeline:
+        """The pipeline around the networks as they are now."""
+        return GANPipeline(self.codec, self.text_encoder, self.generator, codec_hash=self.codec_hash)
+
+
+def roll(captions: tuple[str, ...]) -> tuple[str, ...]:
+    """Captions, each in the place of the next one."""
+    return captions[-1:] + captions[:-1]

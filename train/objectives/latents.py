@@ -1,0 +1,138 @@
+"""What objectives in the latents of a frozen codec share: codec, captions, previews, the saved pipeline."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.codec.contract import codec_hash
+from videogen.data.batch import Batch
+from videogen.data.shapes.captions import vocabulary
+from videogen.pipelines.loading import EMBEDDED
+from videogen.sampling.noise import seeded_generator
+from videogen.text.contract import EncodedText
+from videogen.text.encoder import TextEncoder
+from videogen.train.objectives.base import Objective, ObjectiveConfig
+
+PREVIEW_PROMPTS = (
+    "a large red circle moves left on a black background",
+    "a large blue square moves up on a white background",
+    "a large yellow triangle moves right on a black background",
+    "a medium purple star rotates on a gray background",
+    "a large green ring bounces on a navy background",
+    "a small orange cross moves down-right on a beige background",
+)
+
+
+@dataclass(frozen=True)
+class LatentObjectiveConfig(ObjectiveConfig):
+    """Settings of a `LatentObjective`.
+
+    Attributes:
+        codec: Folder of the trained codec; None for the embedded one.
+        text_dim: Width of the text encoder, which is trained along.
+        text_layers: Its blocks.
+        caption_dropout: Share of clips trained without their caption: for classifier-free guidance where a
+            family has it, and for the empty prompt.
+        seed: Of everything random in the treatment of a clip.
+    """
+
+    codec: str | None = None
+    text_dim: int = 256
+    text_layers: int = 2
+    caption_dropout: float = 0.1
+    seed: int = 0
+
+    def load_codec(self) -> VideoAutoencoder:
+        """The codec."""
+        return VideoAutoencoder.from_pretrained(self.codec or EMBEDDED / "vae")
+
+    def make_text_encoder(self) -> TextEncoder:
+        """A fresh text encoder for the words of the captioned worlds."""
+        return TextEncoder(vocabulary(), hidden_size=self.text_dim, num_layers=self.text_layers)
+
+
+class LatentObjective(Objective):
+    """Training of a generator in the latents of a frozen codec, with a text encoder trained along.
+
+    Args:
+        codec: Frozen here.
+        text_encoder: Trained, unless a subclass freezes it.
+        config: Settings.
+    """
+
+    # Words that do not help yet (of motion, while colours are learned) would be forgotten by a fast encoder.
+    adamw_scales: ClassVar[Mapping[str, float]] = {"text_encoder": 0.1}
+
+    def __init__(
+        self, codec: VideoAutoencoder, text_encoder: TextEncoder, config: LatentObjectiveConfig
+    ) -> None:
+        super().__init__()
+        self.codec = codec.requires_grad_(False).eval()
+        self.text_encoder = text_encoder
+        self.latent_settings = config
+
+    @abstractmethod
+    def pipeline(self) -> Any:
+        """The pipeline around the networks as they are now."""
+
+    @cached_property
+    def codec_hash(self) -> str:
+        """Of the codec, whose latents are trained on."""
+        return codec_hash(self.codec)
+
+    def latents(self, batch: Batch) -> Tensor:
+        """Latents `(B, C, f, h, w)` float32 of a batch: its own, or encoded now.
+
+        Raises:
+            ValueError: If they were made by another codec.
+        """
+        if batch.latents is None:
+            with torch.no_grad():
+                return self.codec.encode(batch.pixels).float()
+        if batch.codec_hash is not None and batch.codec_hash != self.codec_hash:
+            raise ValueError(
+                f"the clips are latents of a codec with the hash {batch.codec_hash[:12]}, but the "
+                f"objective's has {self.codec_hash[:12]}: prepare them with it, or train with their codec"
+            )
+        return batch.latents
+
+    def generators(self, batch: Batch) -> list[torch.Generator]:
+        """A generator for each clip, which follows from its position in the stream."""
+        return [seeded_generator(self.latent_settings.seed, sample_id) for sample_id in batch.sample_ids]
+
+    def encode_captions(self, batch: Batch, draws: Sequence[float]) -> EncodedText:
+        """`kept_captions`, encoded."""
+        return self.text_encoder.encode(self.kept_captions(batch, draws))
+
+    def kept_captions(self, batch: Batch, draws: Sequence[float]) -> list[str]:
+        """Captions, the empty one in place of those whose draw in [0, 1) is below the dropout."""
+        return [
+            caption if draw >= self.latent_settings.caption_dropout else ""
+            for caption, draw in zip(batch.captions, draws, strict=True)
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write the whole pipeline."""
+        self.pipeline().save_pretrained(folder)
+
+    def preview(self) -> list[tuple[str, np.ndarray]]:
+        """Clips of a few fixed prompts."""
+        pipeline = self.pipeline()
+        pipeline.set_progress_bar_config(disable=True)
+        frames = pipeline(PREVIEW_PROMPTS, seed=0, output_type="pt", return_dict=False)[0]
+        return list(zip(PREVIEW_PROMPTS, (frames * 255).round().byte().numpy(), strict=True))
+
+
+def draw_uniform(generators: Sequence[torch.Generator]) -> list[float]:
+    """A number in [0, 1) from each generator."""
+    return [torch.rand((), generator=generator).item() for generator in generators]

@@ -1,0 +1,128 @@
+"""A diffusion Transformer for latent clips: tokens and attention throughout, no convolution of the latents.
+
+After DiT (Peebles and Xie 2022, arXiv:2212.09748) with cross-attention to the words as in PixArt (Chen et al.
+2023, arXiv:2310.00426), and joint attention over space and time. It predicts what `UViT3D` predicts, with the
+same preconditioning, so that the two are exchanged without another objective, scheduler or pipeline.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.models.modeling_utils import ModelMixin
+from torch import Tensor, nn
+
+from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
+from videogen.models.output import DenoiserOutput
+from videogen.models.preconditioning import flow_preconditioning, per_clip
+from videogen.models.step_cache import FeatureCache
+from videogen.models.text_context import TextContext, check_prompts_fit, repeat_for_prompts
+from videogen.models.transformer_layers import (
+    PATCH,
+    GridTransformer,
+    check_latents,
+    patchify,
+    prepare_text,
+    unpatchify,
+)
+
+_TIME_CHANNELS = 256
+
+
+class DiT3D(ModelMixin, ConfigMixin):
+    """A denoiser for latent clips that is a Transformer and nothing else.
+
+    Args:
+        in_channels: Channels of the latents.
+        hidden_size: Width D.
+        num_layers: Blocks.
+        num_attention_heads: Heads; `hidden_size / num_attention_heads` must be a multiple of 8.
+        cross_attention_dim: Width of the prompt embeddings.
+        token_convs: Whether every second block also convolves its tokens, which draws better outlines.
+
+    Raises:
+        ValueError: If the width of a head is not a multiple of 8.
+    """
+
+    cache_kinds = ("spatial", "text")
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 16,
+        hidden_size: int = 256,
+        num_layers: int = 6,
+        num_attention_heads: int = 4,
+        cross_attention_dim: int = 256,
+        token_convs: bool = False,
+    ) -> None:
+        super().__init__()
+        self.time_embedding = TimestepEmbedding(_TIME_CHANNELS, hidden_size)
+        self.text_embedding = nn.Linear(cross_attention_dim, hidden_size)
+        self.proj_in = nn.Linear(in_channels * PATCH**2, hidden_size)
+        self.transformer = GridTransformer(
+            hidden_size, num_layers, num_attention_heads, cross_attention_dim, token_convs
+        )
+        self.proj_latents = nn.Linear(hidden_size, in_channels * PATCH**2)
+        for parameter in self.proj_latents.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(
+        self,
+        sample: Tensor,
+        timestep: Tensor | float | int,
+        encoder_hidden_states: Tensor | TextContext,
+        encoder_attention_mask: Tensor | None = None,
+        return_dict: bool = True,
+        *,
+        cache: FeatureCache | None = None,
+    ) -> DenoiserOutput | tuple[Tensor]:
+        """Predict the velocity `noise - latents` of noisy latents `(1 - t) latents + t noise`.
+
+        Args:
+            sample: Noisy latents `(B, C, f, h, w)` of about unit variance; any f, h and w.
+            timestep: 1000 t, scalar or `(B,)`, in [0, 1000].
+            encoder_hidden_states: Prompt embeddings `(N, L, D)`, or what `text_context` made of them. N is B
+                or a multiple: prompt n goes with sample n % B.
+            encoder_attention_mask: `(N, L)` bool, True where there is a word; all of them by default.
+            return_dict: Whether to return a `DenoiserOutput` rather than a tuple.
+            cache: What earlier steps have kept, of use where no gradients are recorded.
+
+        Returns:
+            The prediction, `(N, C, f, h, w)`.
+
+        Raises:
+            ValueError: If a shape does not fit, or a cache is given while gradients are recorded.
+        """
+        check_latents(sample, self.config["in_channels"])
+        text = encoder_hidden_states
+        if isinstance(text, Tensor):
+            text = self.text_context(text, encoder_attention_mask)
+        check_prompts_fit(text.num_prompts, len(sample))
+        timesteps = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
+        skip_scale, out_scale = flow_preconditioning(timesteps / 1000)
+        time = self.time_embedding(sinusoidal_embedding(timesteps, _TIME_CHANNELS).to(sample.dtype))
+        assert text.pooled is not None
+        condition = F.silu(repeat_for_prompts(time, text.num_prompts) + text.pooled)
+
+        patches, grid = patchify(sample * per_clip(out_scale, sample))  # to unit variance
+        tokens = self.proj_in(patches) + self.transformer.positions(grid)  # (B, f*rows*columns, D)
+        tokens = repeat_for_prompts(tokens, text.num_prompts)
+        tokens = self.transformer(tokens, grid, text, condition, cache=cache)
+        patches = self.proj_latents(F.layer_norm(tokens, tokens.shape[-1:]))
+        output = unpatchify(patches, grid, *sample.shape[3:])
+        output = output.unflatten(0, (-1, len(sample)))  # (N / B, B, C, f, h, w)
+        prediction = per_clip(skip_scale, sample) * sample + per_clip(out_scale, sample) * output
+        prediction = prediction.flatten(0, 1)
+        return DenoiserOutput(sample=prediction) if return_dict else (prediction,)
+
+    def text_context(
+        self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
+    ) -> TextContext:
+        """Prepare prompts `(N, L, D)` with a mask `(N, L)` for any number of steps.
+
+        Raises:
+            ValueError: If a shape does not fit.
+        """
+        return prepare_text(self, self.text_embedding, encoder_hidden_states, encoder_attention_mask)
