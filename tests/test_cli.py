@@ -84,6 +84,7 @@ def test_a_clip_is_what_the_pipeline_makes_and_its_recipe_says_how(model: Path) 
         "seed": 7,
         "num_inference_steps": 3,
         "guidance_scale": 2.5,
+        "temperature": None,
         "scheduler": "unipc",
         "scheduler_class": "UniPCMultistepScheduler",
         "guidance": None,

@@ -171,7 +171,7 @@ def test_recipes_of_the_first_version_are_followed(original: Path, model: Path) 
         ({"loras": [{"path": "a", "scale": 1, "sha256": ""}]}, "a"),
         ({"versions": {"videogen": "9.1"}}, "comes from videogen 9.1, newer than this"),
         ({"versions": {"videogen": "9.1"}, "new": 1}, "comes from videogen 9.1, newer than this"),
-        ({"model": "gone"}, "`model` 'gone' is not a folder: give the model of this clip with --model"),
+        ({"model": "gone"}, "dit: give the model of this clip with --model"),
         ({"scheduler": "magic"}, "`scheduler` 'magic' is unknown"),
         ({"device": "cuda:77"}, "is not available"),
         ({"dtype": "int3"}, "`dtype` 'int3' is unknown"),

@@ -212,8 +212,8 @@ class AdaptiveGuidance(Guidance):
         agreed = evaluation.memory.get("agreed", torch.zeros(len(noise_pred_text), dtype=torch.bool))
         agreed = agreed.to(noise_pred_text.device)
         guided = classifier_free(noise_pred_uncond, noise_pred_text, guidance_scale, evaluation)
-        clean = [evaluation.to_clean(part).flatten(1) for part in (noise_pred_uncond, noise_pred_text)]
-        evaluation.memory["agreed"] = agreed | (F.cosine_similarity(*clean) >= self.similarity)
+        uncond, text = (evaluation.to_clean(part).flatten(1) for part in (noise_pred_uncond, noise_pred_text))
+        evaluation.memory["agreed"] = agreed | (F.cosine_similarity(uncond, text) >= self.similarity)
         return torch.where(agreed[:, None, None, None, None], noise_pred_text, guided)
 
 
