@@ -59,9 +59,9 @@ def test_what_is_no_preset_is_named(tmp_path: Path, values: Any, message: str) -
 
 
 def test_files_that_cannot_be_read_or_written(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="cannot read preset .*: No such file"):
+    with pytest.raises(ValueError, match=r"cannot read preset .*: No such file"):
         Preset.load(tmp_path / "gone.json")
-    with pytest.raises(ValueError, match="cannot read preset .*: Is a directory"):
+    with pytest.raises(ValueError, match=r"cannot read preset .*: Is a directory"):
         Preset.load(tmp_path)
     (tmp_path / "p.json").write_bytes(b"\xff{")
     with pytest.raises(ValueError, match="is no JSON"):
