@@ -43,6 +43,12 @@ TINY_CODEC: dict[str, Any] = {
     "encoder_depths": (0, 1),
     "decoder_depths": (0, 1),
 }
+TINY_FEATURES: dict[str, Any] = {
+    "num_classes": {"colour": 8, "motion": 16},
+    "stage_dims": (8, 16),
+    "stage_depths": (1, 1),
+    "feature_dim": 12,
+}
 CLIP_LENGTH = 12  # of a prompt in tokens
 
 Network = TypeVar("Network", bound=UNet3D | UViT3D)

@@ -1,4 +1,4 @@
-"""`python -m videogen.train.export RESULT --out FOLDER`: make a released model of what a run left behind."""
+"""`python -m videogen.train.export RESULT --out FOLDER`: make released weights of what a run left behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ import typer
 from diffusers.models.modeling_utils import ModelMixin
 
 from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.metrics.feature_network import load_feature_network
 from videogen.pipelines.loading import load
+from videogen.pipelines.model_index import INDEX
 
 _KEPT_IN_FLOAT32 = ("latents_mean", "latents_std")
 
@@ -41,25 +43,52 @@ def export(result: Path, out: Path, codec: Path | None = None) -> None:
     for name in ("vae", "text_encoder", "unet", "scheduler"):
         shutil.rmtree(out / name, ignore_errors=True)
     pipeline.save_pretrained(out)
-    for path in out.rglob("*.safetensors"):
-        path.chmod(0o644)  # safetensors makes files that only their owner can read
+    make_readable(out)
+
+
+def export_features(result: Path, out: Path) -> None:
+    """Write a feature network with weights in bfloat16; other files in the folder are left alone.
+
+    Args:
+        result: The `result` folder of a run of `shapes_features`.
+        out: Where to write.
+
+    Raises:
+        ValueError: If there is no feature network in `result`.
+    """
+    network = load_feature_network(result)
+    to_bfloat16(network)
+    network.register_to_config(_name_or_path="")
+    network.save_pretrained(out)
+    make_readable(out)
+
+
+def make_readable(folder: Path) -> None:
+    """Let everybody read the weights in a folder, which safetensors writes for their owner alone."""
+    for path in folder.rglob("*.safetensors"):
+        path.chmod(0o644)
 
 
 def to_bfloat16(network: ModelMixin) -> None:
-    """Round all parameters, in place; the statistics of the latents stay exact."""
+    """Round all weights, in place; the statistics of the latents stay exact."""
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
-        if name not in _KEPT_IN_FLOAT32:
+        if name not in _KEPT_IN_FLOAT32 and tensor.is_floating_point():
             tensor.data = tensor.data.to(torch.bfloat16)
 
 
 def main(
-    result: Annotated[Path, typer.Argument(help="The result folder of a text-to-video run.")],
-    out: Annotated[Path, typer.Option(help="Folder of the released model.")],
+    result: Annotated[
+        Path, typer.Argument(help="The result folder of a run: text to video, or the feature network.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder of the released weights.")],
     codec: Annotated[Path | None, typer.Option(help="The result folder of a decoder run.")] = None,
 ) -> None:
-    """Make a released model of what a run left behind."""
+    """Make released weights of what a run left behind."""
     try:
-        export(result, out, codec)
+        if (result / INDEX).exists():
+            export(result, out, codec)
+        else:
+            export_features(result, out)
     except (ValueError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error

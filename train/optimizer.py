@@ -1,7 +1,8 @@
 """Muon for the matrices of a network and AdamW for everything else, as one optimizer.
 
 torch ships a Muon, but it takes two-dimensional parameters only (convolutions are matrices too, once
-flattened) and orthogonalises in bfloat16, which CPUs without matrix units do at a fraction of their speed.
+flattened) and always orthogonalises in bfloat16, which CPUs without matrix units do at a fraction of their
+speed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ class MuonAdamW(torch.optim.Optimizer):
         betas: Of AdamW.
         adamw_scales: For words in parameter names: they are AdamW's, at this multiple of `lr`.
         min_matrix_dim: See above.
+        bfloat16: Whether matrices are orthogonalised in bfloat16, which is faster where the processor has
+            matrix units for it.
     """
 
     def __init__(
@@ -42,7 +45,9 @@ class MuonAdamW(torch.optim.Optimizer):
         betas: tuple[float, float] = (0.9, 0.99),
         adamw_scales: Mapping[str, float] | None = None,
         min_matrix_dim: int = 16,
+        bfloat16: bool = False,
     ) -> None:
+        self.bfloat16 = bfloat16
         scales = {"embedding": 1.0, **(adamw_scales or {})}
         groups: dict[tuple[str, float], list[nn.Parameter]] = {}
         for name, parameter in named_parameters:
@@ -83,7 +88,7 @@ class MuonAdamW(torch.optim.Optimizer):
                 state["momentum_buffer"] = torch.zeros_like(parameter)
             buffer = state["momentum_buffer"].lerp_(grad, 1 - group["momentum"])
             updates.append(grad.lerp(buffer, group["momentum"]).flatten(1))
-        for parameter, update in zip(parameters, orthogonalize_shared(updates), strict=True):
+        for parameter, update in zip(parameters, orthogonalize_shared(updates, self.bfloat16), strict=True):
             size = 0.2 * max(update.shape) ** 0.5
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
             parameter.add_(update.view_as(parameter), alpha=-group["lr"] * size)
@@ -109,7 +114,7 @@ class MuonAdamW(torch.optim.Optimizer):
         torch._foreach_addcdiv_(parameters, means, denominators, -rate)
 
 
-def orthogonalize_shared(matrices: list[Tensor]) -> list[Tensor]:
+def orthogonalize_shared(matrices: list[Tensor], bfloat16: bool = False) -> list[Tensor]:
     """`orthogonalize` for each matrix, the work shared out over the processes of a distributed run.
 
     Every process holds the same matrices, does every n-th, and adds up what all have done; the zeros of the
@@ -117,10 +122,10 @@ def orthogonalize_shared(matrices: list[Tensor]) -> list[Tensor]:
     """
     num_processes = dist.get_world_size() if dist.is_initialized() else 1
     if num_processes == 1:
-        return [orthogonalize(matrix) for matrix in matrices]
+        return [orthogonalize(matrix, bfloat16) for matrix in matrices]
     rank = dist.get_rank()
     parts = [
-        orthogonalize(matrix) if index % num_processes == rank else torch.zeros_like(matrix)
+        orthogonalize(matrix, bfloat16) if index % num_processes == rank else torch.zeros_like(matrix)
         for index, matrix in enumerate(matrices)
     ]
     flat = torch.cat([part.flatten() for part in parts])
@@ -129,23 +134,31 @@ def orthogonalize_shared(matrices: list[Tensor]) -> list[Tensor]:
     return [part.view_as(matrix) for part, matrix in zip(split, matrices, strict=True)]
 
 
-def orthogonalize(matrix: Tensor, num_steps: int = 5) -> Tensor:
+def orthogonalize(matrix: Tensor, bfloat16: bool = False, num_steps: int = 5) -> Tensor:
     """Nearest semi-orthogonal matrix, roughly: Newton-Schulz brings singular values to between 0.7 and 1.2.
 
-    The iteration `X <- (a I + b G + c G^2) X` with `G = X X^T` is run on the small Gram matrix alone, which
-    commutes with every factor, and multiplied onto the matrix once at the end: for wide matrices a third of
-    the work.
+    The iteration is `X <- (a I + b G + c G^2) X` with `G = X X^T`. It is run on the small Gram matrix alone,
+    which commutes with every factor, and multiplied onto the matrix once at the end: for wide matrices a
+    third of the work. In bfloat16, where rounding would add up in that product, it is run as it stands.
     """
     a, b, c = _NEWTON_SCHULZ
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
     wide = wide / (wide.norm() + 1e-7)
-    gram = wide @ wide.T
-    identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    product = identity
-    for step in range(num_steps):
-        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c).add_(identity, alpha=a)
-        product = factor @ product
-        if step < num_steps - 1:
-            gram = factor @ gram @ factor
-    result = product @ wide
+    if bfloat16:
+        result = wide.bfloat16()
+        for _ in range(num_steps):
+            gram = result @ result.T
+            factor = torch.addmm(gram, gram, gram, beta=b, alpha=c)
+            result = torch.addmm(result, factor, result, beta=a)
+        result = result.to(matrix.dtype)
+    else:
+        gram = wide @ wide.T
+        identity = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        product = identity
+        for step in range(num_steps):
+            factor = torch.addmm(gram, gram, gram, beta=b, alpha=c).add_(identity, alpha=a)
+            product = factor @ product
+            if step < num_steps - 1:
+                gram = factor @ gram @ factor
+        result = product @ wide
     return result.T if matrix.shape[0] > matrix.shape[1] else result

@@ -54,6 +54,7 @@ class Run:
                 config.learning_rate,
                 weight_decay=config.weight_decay,
                 adamw_scales=self.objective.adamw_scales,
+                bfloat16=config.mixed_precision == "bf16",
             )
             for phase in self.objective.phases
         }

@@ -1,4 +1,4 @@
-"""The command line: `videogen generate`, `replay`, `info`, `evaluate` and what stands under `commands/`.
+"""The command line, `videogen ...`, with a command of its own for each thing there is to do.
 
 Nothing heavy is imported before a command needs it: help, the version and most mistakes are answered at once.
 """
@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from videogen import __version__
+from videogen.commands.compare import compare_command
 from videogen.commands.evaluate import evaluate_command
 from videogen.commands.finetune import finetune_command
 from videogen.commands.messages import one_line_errors, one_line_warnings
@@ -240,6 +241,15 @@ def _evaluate(**options: Any) -> None:
 
 
 app.command("evaluate")(_evaluate)
+
+
+@functools.wraps(compare_command)
+def _compare(**options: Any) -> None:
+    with one_line_errors(), one_line_warnings():
+        compare_command(**options)
+
+
+app.command("compare")(_compare)
 
 
 @functools.wraps(prepare_command)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from videogen.models import attention as attention_module
-from videogen.models.attention import attention, set_attention_backend
+from videogen.models.attention import attention, record_attention, set_attention_backend
 
 
 def make_qkv(
@@ -38,6 +38,18 @@ def test_both_forms_follow_the_formula(mask):
     expected = torch.einsum("bhqk,bhkd->bhqd", scores.softmax(-1), v)
     torch.testing.assert_close(attention(q, k, v, mask), expected)  # fused
     torch.testing.assert_close(attention(*make_qkv(requires_grad=True), mask), expected)  # plain
+
+
+@pytest.mark.parametrize("mask", [None, make_mask()])
+def test_recorded_weights_make_the_result(mask):
+    q, k, v = make_qkv(torch.float32)
+    expected = attention(q, k, v, mask)
+    with record_attention() as records:
+        torch.testing.assert_close(attention(q, k, v, mask), expected)
+        attention(q[:1], k[:1], v[:1])
+    attention(q, k, v)
+    assert [tuple(weights.shape) for weights in records] == [(2, 3, 5, 7), (1, 3, 5, 7)]
+    torch.testing.assert_close(records[0] @ v, expected)
 
 
 @pytest.mark.parametrize("mask", [None, make_mask()])

@@ -9,7 +9,15 @@ from torch import Tensor
 
 from tests.tiny import TINY_UVIT, make_inputs, make_network
 from videogen.models.output import DenoiserOutput
-from videogen.models.uvit import UViT3D, flow_preconditioning, rotary_factors, rotate, token_places
+from videogen.models.uvit import (
+    UViT3D,
+    flow_preconditioning,
+    from_patches,
+    rotary_factors,
+    rotate,
+    to_patches,
+    token_places,
+)
 
 
 def predict(model: UViT3D, *arguments: Any) -> Tensor:
@@ -24,6 +32,24 @@ def test_any_number_of_frames_and_any_size(shape: tuple[int, ...]) -> None:
     prediction = predict(make_network(UViT3D), *make_inputs(shape))
     assert prediction.shape == shape and prediction.isfinite().all()
     assert prediction.std() > 0.01
+
+
+@torch.no_grad()
+def test_channels_last_in_bfloat16_changes_nothing_but_rounding() -> None:
+    model, inputs = make_network(UViT3D), make_inputs((2, 4, 3, 5, 6))
+    exact = predict(model, *inputs)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = predict(model, *inputs)
+    assert (half - exact).norm() < 0.03 * exact.norm()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_patches_are_those_of_pixel_unshuffle(memory_format: torch.memory_format) -> None:
+    frames = torch.randn(3, 5, 4, 6, generator=torch.Generator().manual_seed(0))
+    patches = to_patches(frames.contiguous(memory_format=memory_format))
+    assert torch.equal(patches.permute(0, 3, 1, 2), torch.nn.functional.pixel_unshuffle(frames, 2))
+    assert torch.equal(from_patches(patches, frames), frames)
 
 
 @torch.no_grad()
@@ -121,7 +147,7 @@ def test_rotated_products_depend_on_relative_positions_only() -> None:
     """Su et al. 2021, arXiv:2104.09864, eq. 11, along time, height and width at once."""
     frames, rows, columns, head_dim = 4, 5, 6, 32
     factors = rotary_factors(token_places(frames, rows, columns, torch.device("cpu")), head_dim)
-    assert factors.shape == (frames * rows * columns, head_dim // 2)
+    assert factors.shape == (2, frames * rows * columns, head_dim // 2)
     query, key = torch.randn(2, head_dim, generator=torch.Generator().manual_seed(0))
     count = frames * rows * columns
     queries, keys = (rotate(vector.expand(1, 1, count, head_dim), factors)[0, 0] for vector in (query, key))

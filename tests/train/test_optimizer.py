@@ -46,6 +46,14 @@ def test_the_gram_form_equals_the_plain_iteration(shape: tuple[int, int]) -> Non
     torch.testing.assert_close(single.double(), newton_schulz(matrix), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("shape", SHAPES)
+def test_bfloat16_turns_the_same_way(shape: tuple[int, int]) -> None:
+    matrix = make_matrix(*shape).float()
+    half, exact = orthogonalize(matrix, bfloat16=True), orthogonalize(matrix)
+    assert half.dtype == torch.float32
+    assert (half - exact).norm() < 0.05 * exact.norm()
+
+
 def test_scale_does_not_matter_and_zero_stays_zero() -> None:
     matrix = make_matrix(16, 32)
     torch.testing.assert_close(orthogonalize(1e3 * matrix), orthogonalize(matrix), rtol=0, atol=1e-6)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 
 from videogen.train.config import TrainConfig
+from videogen.train.recipes.features import shapes_features
 from videogen.train.recipes.shapes import (
     shapes_codec,
     shapes_decoder,
@@ -19,6 +20,7 @@ from videogen.train.recipes.shapes import (
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_codec": shapes_codec,
     "shapes_decoder": shapes_decoder,
+    "shapes_features": shapes_features,
     "shapes_mini_t2v": shapes_mini_t2v,
     "shapes_mini_unet3d": shapes_mini_unet3d,
     "shapes_t2v": shapes_t2v,

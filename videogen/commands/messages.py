@@ -10,6 +10,8 @@ from typing import TextIO
 import typer
 
 EXIT_ERROR = 1
+EXIT_PARTIAL = 3
+"""The result is there, but something that was asked for is not in it."""
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 MAX_CHARS = 500  # of a message, which may quote a prompt

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from videogen.commands.messages import printable
+from videogen.commands.messages import EXIT_PARTIAL, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from videogen.data.footage.planning import FootageSettings
     from videogen.data.footage.report import FootageReport
     from videogen.train.footage_encoders import FootageEncoders
-
-EXIT_PARTIAL = 3
-"""The dataset is there, but something of the footage is not in it."""
 
 _MAX_LINES = 400
 

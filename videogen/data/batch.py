@@ -23,6 +23,7 @@ class Batch:
         latents: `(B, C, f, h, w)` of unit variance, where they were cached.
         prompt_embeds: `(B, L, D)` of the captions, where they were cached.
         attention_mask: `(B, L)` bool, the tokens of `prompt_embeds` that may be attended to.
+        labels: `(B, A)` int64, for each of A attributes the class of what the clip shows, where it is known.
     """
 
     sample_ids: tuple[int, ...]
@@ -32,6 +33,7 @@ class Batch:
     latents: Tensor | None = None
     prompt_embeds: Tensor | None = None
     attention_mask: Tensor | None = None
+    labels: Tensor | None = None
 
     @property
     def pixels(self) -> Tensor:

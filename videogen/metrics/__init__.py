@@ -1,1 +1,1 @@
-"""Measures of what was generated, each with its error bar."""
+"""Measures of what was generated, each with what it was measured on; `docs/metrics.md` defines them."""

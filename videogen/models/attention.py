@@ -1,5 +1,7 @@
-"""The attention backend that all networks share."""
+"""The attention backend that all networks share, and a way to see what is attended to."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.util import find_spec
 
@@ -13,6 +15,7 @@ MAX_CUDA_GRID = 65_535
 ATTENTION_BACKENDS = ("sdpa", "xformers")
 
 _backend: ContextVar[str] = ContextVar("attention_backend", default="sdpa")
+_records: ContextVar[list[Tensor] | None] = ContextVar("attention_records", default=None)
 
 
 def set_attention_backend(name: str, device: torch.device | str = "cuda") -> None:
@@ -37,6 +40,23 @@ def set_attention_backend(name: str, device: torch.device | str = "cuda") -> Non
     _backend.set(name)
 
 
+@contextmanager
+def record_attention() -> Iterator[list[Tensor]]:
+    """Keep the weights of every call of `attention` within, in the order of the calls.
+
+    The list holds `softmax(q k^T / sqrt(D))`, (B, heads, Lq, Lk) float32 on the CPU: each row sums to 1, or
+    to 0 where a query may look at nothing. `UViT3D` calls twice in each block, for all tokens and for the
+    words; `UNet3D` twice in each spatial transformer, for pixels and for words, and twice in each temporal
+    one.
+    """
+    records: list[Tensor] = []
+    token = _records.set(records)
+    try:
+        yield records
+    finally:
+        _records.reset(token)
+
+
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """Scaled dot-product attention, softmax(q k^T / sqrt(D)) v: Vaswani et al. 2017, arXiv:1706.03762, eq. 1.
 
@@ -53,6 +73,9 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     Returns:
         (B, heads, Lq, D).
     """
+    records = _records.get()
+    if records is not None:
+        records.append(_attention_weights(q.detach().float(), k.detach().float(), mask).cpu())
     if (
         q.device.type == "cpu"
         and torch.is_grad_enabled()
@@ -79,12 +102,15 @@ def _xformers_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) ->
 
 
 def _plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    return _attention_weights(q, k, mask) @ v
+
+
+def _attention_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:
     scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)  # (B, heads, Lq, Lk)
     if mask is None:
-        return scores.softmax(dim=-1) @ v
+        return scores.softmax(dim=-1)
     # The product afterwards zeroes the rows without any key, which -inf would turn into NaN.
-    weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1) * mask
-    return weights @ v
+    return scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=-1) * mask
 
 
 def _attention_in_chunks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, dim: int) -> Tensor:

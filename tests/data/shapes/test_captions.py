@@ -14,6 +14,7 @@ from videogen.data.shapes.captions import (
     SIZE_WORDS,
     caption,
     plain_caption,
+    read_plain_caption,
     vocabulary,
 )
 from videogen.data.shapes.world import (
@@ -149,3 +150,30 @@ def test_plain_captions() -> None:
 def test_plain_captions_of_different_objects_differ() -> None:
     items = [item for kept in (True, False) for item in SHAPES_WORLD.objects(held_out=kept)]
     assert len({plain_caption((item,)) for item in items}) == len(items)
+
+
+def test_plain_captions_are_read_back() -> None:
+    items = [item for kept in (True, False) for item in SHAPES_WORLD.objects(held_out=kept)]
+    for number, item in enumerate(items):
+        background = Background(list(BACKGROUNDS)[number % len(BACKGROUNDS)])
+        assert read_plain_caption(plain_caption((item,))) == ((item,), None)
+        pair = (item, items[number * 7 % len(items)])
+        assert read_plain_caption(plain_caption(pair, background)) == (pair, background)
+    gradient = read_plain_caption("A large red circle moves right on a navy gradient background ")
+    assert gradient is not None and gradient[1] is not None
+    assert gradient[1].name == "navy" and gradient[1].gradient > 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a sheep walks",
+        "a large red circle",
+        "a large red circle moves right on the moon",
+        "a large red circle moves right and a sheep walks",
+        "a huge red circle moves right",
+    ],
+)
+def test_other_captions_are_not_read(text: str) -> None:
+    assert read_plain_caption(text) is None

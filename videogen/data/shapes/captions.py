@@ -100,6 +100,16 @@ MOTION_WORDS: dict[str, tuple[tuple[str, str], ...]] = {
 }  # fmt: skip
 """For each motion, `(finite, gerund)` forms; the first is the plain one."""
 
+_MOTION_OF_PLAIN = {forms[0][0]: motion for motion, forms in MOTION_WORDS.items()}
+_PLAIN_OBJECT = re.compile(
+    f"an? (?P<size>{'|'.join(SIZE_WORDS)}) (?P<colour>{'|'.join(COLOUR_WORDS)}) "
+    f"(?P<shape>{'|'.join(SHAPE_WORDS)}) (?P<motion>{'|'.join(_MOTION_OF_PLAIN)})"
+)
+_PLAIN_BACKGROUND = re.compile(
+    f"an? (?P<name>{'|'.join(BACKGROUND_WORDS)})(?P<gradient> gradient)? background"
+)
+_PLAIN_GRADIENT = 45.0  # in the middle of those that the world draws
+
 Word = TypeVar("Word")
 
 _PLAIN_RATE = 0.5  # how often an attribute is said with its plain word rather than a synonym
@@ -118,6 +128,28 @@ def plain_caption(objects: tuple[ShapeObject, ...], background: Background | Non
         return said
     gradient = " gradient" if background.gradient else ""
     return f"{said} on {_article(background.name)} {background.name}{gradient} background"
+
+
+def read_plain_caption(text: str) -> tuple[tuple[ShapeObject, ...], Background | None] | None:
+    """What a caption in the plain form says: objects, and the background if it is named.
+
+    The inverse of `plain_caption`, but for the strength and the angle of a gradient. None if the text is in
+    another form, or names something that the world does not have.
+    """
+    words, behind, place = text.strip().casefold().partition(" on ")
+    background = None
+    if behind:
+        found = _PLAIN_BACKGROUND.fullmatch(place)
+        if found is None:
+            return None
+        background = Background(found["name"], gradient=_PLAIN_GRADIENT if found["gradient"] else 0.0)
+    objects = [_PLAIN_OBJECT.fullmatch(part) for part in words.split(" and ")]
+    read = tuple(
+        ShapeObject(item["colour"], item["shape"], item["size"], _MOTION_OF_PLAIN[item["motion"]])
+        for item in objects
+        if item is not None
+    )
+    return (read, background) if len(read) == len(objects) else None
 
 
 def caption(scene: Scene, rng: Random) -> str:

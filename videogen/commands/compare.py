@@ -1,0 +1,146 @@
+"""`videogen compare`: models side by side on the same prompts; nothing heavy is imported before it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from videogen.commands.messages import EXIT_ERROR, EXIT_PARTIAL, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from videogen.comparison.models import GeneratedClip
+    from videogen.comparison.report import ComparisonReport
+
+CLIPS = "clips"
+
+
+def compare_command(
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="MODEL",
+            show_default=False,
+            help="Folders, hub ids or names; `embedded` for the model that comes with the package.",
+        ),
+    ],
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A prompt on each line. By default prompts of the world shapes."),
+    ] = None,
+    num_prompts: Annotated[
+        int | None,
+        typer.Option(help="How many prompts; of a file the first ones. By default 64, or all of the file."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Clip k is made from prompt k and seed + k, by every model.")] = 0,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the report goes.")] = Path("report"),
+) -> None:
+    """Compare models: what their clips show, how far they are from real ones, and what they cost.
+
+    The folder receives index.html (all clips side by side), comparison.md, comparison.json and clips/. The
+    exit status is 0 if all is there, 3 if a model, a clip or a line of the prompts file is missing (the
+    report says which and why), 1 if no model could be run.
+    """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"`--out` must be a folder, but {str(out)!r} is a file")
+    if num_prompts is not None and num_prompts < 1:
+        raise ValueError(f"`--num-prompts` must be at least 1, got {num_prompts}")
+
+    from rich.console import Console
+
+    from videogen.commands.generate import check_device
+    from videogen.comparison.comparison import compare
+    from videogen.comparison.prompts import drawn_prompts, read_prompts
+    from videogen.metrics.feature_network import load_feature_extractor
+
+    if prompts is None:
+        chosen, left_out = drawn_prompts(64 if num_prompts is None else num_prompts, seed), []
+    else:
+        chosen, left_out = read_prompts(prompts)
+        chosen = chosen[:num_prompts]
+    for line in left_out:
+        typer.echo(f"warning: {printable(line)}", err=True)
+    checked_device = check_device(device)
+    out.mkdir(parents=True, exist_ok=True)
+    with _bar(len(chosen)) as on_model:
+        report, clips = compare(
+            models,
+            chosen,
+            load_feature_extractor(device=checked_device),
+            seed=seed,
+            device=checked_device,
+            left_out=left_out,
+            on_model=on_model,
+        )
+    write_report(report, clips, out)
+    print_report(report, Console(highlight=False))
+    typer.echo(
+        f"Written: {typer.format_filename(out / 'index.html')}, comparison.md, comparison.json, {CLIPS}/"
+    )
+    if all(item.failure for item in report.models):
+        raise typer.Exit(EXIT_ERROR)
+    if report.is_partial:
+        raise typer.Exit(EXIT_PARTIAL)
+
+
+def write_report(report: ComparisonReport, clips: list[list[GeneratedClip]], out: Path) -> None:
+    """Write the page, the tables, the numbers, and every clip as a file with its recipe inside."""
+    from videogen.codec.pixels import pixels_to_uint8
+    from videogen.comparison.page import comparison_page
+    from videogen.io import write_clip
+
+    files: list[list[Path | None]] = []
+    for number, (item, made) in enumerate(zip(report.models, clips, strict=True)):
+        folder = out / CLIPS / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        paths: list[Path | None] = []
+        for idx, clip in enumerate(made):
+            if clip.pixels is None:
+                paths.append(None)
+                continue
+            recipe = {"prompt": report.prompts[idx], "seed": report.seed + idx, "model": item.model}
+            frames = pixels_to_uint8(clip.pixels[None])[0]
+            paths.append(write_clip(frames, folder / f"{idx:03d}.webp", recipe=recipe).path)
+        files.append(paths)
+    (out / "index.html").write_text(comparison_page(report, files), encoding="utf-8")
+    (out / "comparison.md").write_text(report.to_markdown(), encoding="utf-8")
+    (out / "comparison.json").write_text(report.to_json(), encoding="utf-8")
+
+
+def print_report(report: ComparisonReport, console: Console) -> None:
+    """Print what fits into a terminal, and all notes."""
+    from rich.table import Table
+    from rich.text import Text
+
+    for header, rows in (report.quality_table(brief=True), report.cost_table()):
+        if rows:
+            table = Table(*header, box=None, pad_edge=False, header_style="dim")
+            for row in rows:
+                table.add_row(*(Text(printable(cell)) for cell in row))
+            console.print(table)
+            console.print()
+    for note in report.notes:
+        console.print(Text(f"- {printable(note)}"))
+
+
+@contextmanager
+def _bar(num_prompts: int) -> Iterator[Callable[[str], Callable[[], object]]]:
+    """A bar with the time left for each model, in a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+
+        def on_model(model: str) -> Callable[[], object]:
+            task = progress.add_task(printable(model), total=num_prompts)
+            return lambda: progress.advance(task)
+
+        yield on_model

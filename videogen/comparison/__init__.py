@@ -1,0 +1,1 @@
+"""Models side by side: the same prompts and seeds, the same measures, one report."""

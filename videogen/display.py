@@ -1,0 +1,86 @@
+"""Clips that play in a page: in a notebook, where a `ClipGrid` shows itself, and in the reports."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from videogen.io import frames_to_uint8
+
+
+def clip_data_uri(frames: np.ndarray, fps: float = 8.0) -> str:
+    """A clip as a `data:` address of a lossless animated WebP, so that a page needs no other file.
+
+    Args:
+        frames: `(F, H, W, 3)`, uint8 or float in [0, 1].
+        fps: Frames per second.
+
+    Raises:
+        ValueError: If the frames are no clip, or the rate is not above 0.
+    """
+    from PIL import Image
+
+    if not fps > 0:
+        raise ValueError(f"`fps` must be above 0, got {fps}")
+    first, *others = (Image.fromarray(frame) for frame in frames_to_uint8(frames))
+    stream = io.BytesIO()
+    duration = round(1000 / fps)
+    first.save(stream, "WEBP", save_all=True, append_images=others, duration=duration, loop=0, lossless=True)
+    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+@dataclass(frozen=True)
+class ClipGrid:
+    """Clips side by side, each under its caption; a notebook shows it when a cell ends with it.
+
+    Attributes:
+        html: A `div` that needs no other file.
+    """
+
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def show_clips(
+    clips: Sequence[np.ndarray],
+    captions: Sequence[str] | None = None,
+    *,
+    fps: float = 8.0,
+    columns: int = 4,
+    width: int = 160,
+) -> ClipGrid:
+    """Lay clips out in a grid.
+
+    Args:
+        clips: Each `(F, H, W, 3)`, uint8 or float in [0, 1]; such as the `frames` of a pipeline's output.
+        captions: One for each clip.
+        fps: Frames per second.
+        columns: Clips beside one another.
+        width: Of a clip on the page, in pixels; its height follows.
+
+    Raises:
+        ValueError: If there is no clip, or the captions do not match in number.
+    """
+    if len(clips) == 0:
+        raise ValueError("`clips` must hold at least one clip, got none")
+    if columns < 1:
+        raise ValueError(f"`columns` must be at least 1, got {columns}")
+    texts = [""] * len(clips) if captions is None else list(captions)
+    if len(texts) != len(clips):
+        raise ValueError(f"`captions` must be {len(clips)}, one for each clip, got {len(texts)}")
+    figures = "".join(
+        f'<figure style="margin:0;width:{width}px">'
+        f'<img src="{clip_data_uri(clip, fps)}" alt="{escape(text, quote=True)}" '
+        f'style="width:{width}px;image-rendering:pixelated;display:block">'
+        f'<figcaption style="font:12px sans-serif;padding:2px 0 8px">{escape(text)}</figcaption></figure>'
+        for clip, text in zip(clips, texts, strict=True)
+    )
+    style = f"display:grid;grid-template-columns:repeat({min(columns, len(clips))},{width}px);gap:8px"
+    return ClipGrid(f'<div style="{style}">{figures}</div>')
