@@ -102,6 +102,7 @@ def test_adapters_change_a_clip_by_their_scale(finetuned: Path, tmp_path: Path) 
     plain, tuned = clip(tmp_path), clip(tmp_path, "--lora", adapters)
     assert tuned != plain
     assert clip(tmp_path, "--lora", f"{adapters}:20", "--lora", f"{adapters}:20") not in (plain, tuned)
+    assert run("replay", tmp_path / "clip.npz").stdout.endswith("clip.npz: identical\n")
     recipe = json.loads(run("info", tmp_path / "clip.npz", "--json").stdout)["recipe"]
     assert [(lora["path"], lora["scale"]) for lora in recipe["loras"]] == [(str(adapters), 20.0)] * 2
     assert len(recipe["loras"][0]["sha256"]) == 64

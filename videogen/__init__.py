@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from videogen.models.uvit import UViT3D
     from videogen.pipelines.loading import load
     from videogen.pipelines.text_to_video import TextToVideoPipeline
+    from videogen.presets import Preset
     from videogen.text.encoder import TextEncoder
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Preset",
     "StepCache",
     "TextEncoder",
     "TextToVideoPipeline",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Preset": "videogen.presets",
     "StepCache": "videogen.models.step_cache",
     "TextEncoder": "videogen.text.encoder",
     "TextToVideoPipeline": "videogen.pipelines.text_to_video",

@@ -103,7 +103,7 @@ class StepBar:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,
-            refresh_per_second=4,
+            refresh_per_second=2,  # each time all of the picture is sent, 40 kB
             transient=True,
             redirect_stdout=False,  # it would go to the bar's console, and past a pipe
             disable=not console.is_terminal,
