@@ -60,7 +60,7 @@ def test_clip_k_is_that_of_a_call_with_prompt_k_and_seed_plus_k(compared, models
     _, clips = compared
     assert [len(made) for made in clips] == [3, 0, 3, 0]
     pipeline = load(models / "second")
-    alone = pipeline(PROMPTS[2].text, seed=7, output_type="pt").frames
+    alone = pipeline(PROMPTS[2].text, seed=7, output_type="pt", return_dict=False)[0]
     torch.testing.assert_close(clips[2][2].pixels, frames_to_pixels(alone)[0], rtol=0, atol=1e-5)
     assert not torch.allclose(clips[0][2].pixels, clips[2][2].pixels, atol=1e-3)
 
@@ -79,9 +79,11 @@ def test_what_is_measured(compared) -> None:
     first, second = report.models[0], report.models[2]
     assert report.num_checked == 2 and first.clip_shape == (8, 16, 24)
     assert first.accuracy is not None and first.accuracy.all_right.total == 2
-    assert first.frechet is not None and second.frechet is not None and first.kernel is not None
-    assert first.frechet.num_generated == 2 and first.frechet.num_reference == 6
-    assert first.frechet.value != second.frechet.value
+    assert first.distances is not None and second.distances is not None
+    assert first.distances.frechet.num_generated == 2 and first.distances.frechet.num_reference == 6
+    assert first.distances.frechet.value != second.distances.frechet.value
+    assert first.distances.rendered == second.distances.rendered
+    assert first.distances.kernel.metric == "kernel video distance"
     assert any("too few for 12 features" in note for note in report.notes)
     assert any("1 of 3 prompts are not in the plain form" in note for note in report.notes)
     assert first.movement is not None and first.movement.magnitude.num_values == 3
@@ -99,6 +101,20 @@ def test_what_the_clips_cost(compared, models: Path) -> None:
     assert (first.training_minutes, second.training_minutes) == (7.5, 12)
 
 
+def test_rendered_clips_are_near_other_rendered_clips(models: Path) -> None:
+    colours = FeatureExtractor("colours", "", lambda pixels: pixels.mean((2, 3, 4)))
+    report, _ = compare(
+        [str(models / "first")],
+        drawn_prompts(24),
+        colours,
+        reference_prompts=drawn_prompts(60, seed=-1),
+        num_reference_clips=60,
+    )
+    distances = report.models[0].distances
+    assert distances is not None and not report.same_prompts
+    assert 0 < distances.rendered.value < 0.2 * distances.frechet.value
+
+
 def test_a_model_that_states_no_training_time(models: Path) -> None:
     assert stated_minutes(models / "broken") is None
 
@@ -107,14 +123,14 @@ def test_prompts_that_cannot_be_checked_leave_the_rest(models: Path, extractor: 
     prompts = [ComparisonPrompt.of("a sheep walks")]
     report, _ = compare([str(models / "first")], prompts, extractor)
     (result,) = report.models
-    assert result.accuracy is None and result.frechet is None and result.cost is not None
+    assert result.accuracy is None and result.distances is None and result.cost is not None
     assert "| - " in report.to_markdown()
 
 
 def test_report_as_data_and_as_a_page_of_markdown(compared) -> None:
     report, _ = compared
     data = json.loads(report.to_json())
-    assert data["models"][0]["frechet"]["value"] == report.models[0].frechet.value
+    assert data["models"][0]["distances"]["frechet"]["num_reference"] == 6
     assert data["prompts"] == [prompt.text for prompt in PROMPTS]
     page = report.to_markdown()
     assert "all right" in page and "evaluations" in page and "first" in page
@@ -130,7 +146,9 @@ def test_names_of_columns() -> None:
 
 
 def test_markup_in_prompts_stays_text(compared) -> None:
-    report = ComparisonReport(("<script>alert(1)</script>",), 0, 0, "cpu", 1, (), compared[0].models[:1])
+    report = ComparisonReport(
+        ("<script>alert(1)</script>",), 0, 0, "cpu", 1, True, (), compared[0].models[:1]
+    )
     page = comparison_page(report, [[None]])
     assert "<script>" not in page and "&lt;script&gt;" in page
 

@@ -7,12 +7,16 @@ import torch
 
 from tests.tiny import TINY_FEATURES
 from videogen.data.shapes.dataset import ShapesClips
+from videogen.metrics.damage import DAMAGES, damage
 from videogen.metrics.feature_network import (
     EMBEDDED_FEATURES,
     FeatureNetwork,
     load_feature_extractor,
     load_feature_network,
 )
+from videogen.metrics.features import extract_features
+from videogen.metrics.video_distance import kernel_video_distance
+from videogen.sampling.noise import seeded_generator
 
 
 @torch.no_grad()
@@ -67,3 +71,17 @@ def test_the_shipped_network_is_small() -> None:
     files = list(EMBEDDED_FEATURES.iterdir())
     assert sum(file.stat().st_size for file in files) < 4 * 2**20
     assert {file.name for file in files} >= {"README.md", "config.json"}
+
+
+def test_the_shipped_network_notices_every_damage() -> None:
+    extractor = load_feature_extractor()
+    clips = ShapesClips(seed=1, two_object_rate=0.0).batch(range(40)).pixels
+    reference = extract_features(ShapesClips(seed=2, two_object_rate=0.0).batch(range(40)).pixels, extractor)
+
+    def distance(name: str, strength: float) -> float:
+        generators = [seeded_generator(0, number) for number in range(len(clips))]
+        spoilt = extract_features(damage(clips, name, strength, generators), extractor)
+        return kernel_video_distance(spoilt, reference, num_resamples=2).value
+
+    clean = distance("noise", 0.0)
+    assert {name: distance(name, 1.0) > clean for name in DAMAGES} == dict.fromkeys(DAMAGES, True)

@@ -56,8 +56,8 @@ def test_wrong_networks_are_named() -> None:
 def test_only_like_is_compared_with_like() -> None:
     features = extract_features(make_clips(), MEANS)
     features.check_comparable(replace(features, values=features.values[:2]))
-    for change in ({"network": "other"}, {"weights_hash": "1"}):
+    for other in (replace(features, network="other"), replace(features, weights_hash="1")):
         with pytest.raises(ValueError, match="one feature network"):
-            features.check_comparable(replace(features, **change))
+            features.check_comparable(other)
     with pytest.raises(ValueError, match=r"\(4, 8, 12\) and \(4, 8, 16\)"):
         features.check_comparable(replace(features, width=16))

@@ -18,7 +18,7 @@ class TinyI3D(nn.Module):
     ) -> Tensor:
         if rescale or resize or not return_features:
             return torch.zeros(x.shape[0], 13)
-        means = nn.functional.adaptive_avg_pool3d(x, [1, 2, 2]).flatten(1)
+        means = nn.functional.adaptive_avg_pool3d(x, (1, 2, 2)).flatten(1)
         return torch.cat([means, torch.full([x.shape[0], 1], float(x.shape[3] * x.shape[4]))], dim=1)
 
 

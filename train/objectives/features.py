@@ -85,11 +85,11 @@ class FeatureObjective(Objective):
             raise ValueError("these clips have no labels: this needs a source such as `LabelledShapes`")
         pixels, damage_labels = self.damaged(batch)
         logits = self.network.classify(self.network(pixels))
-        labels = dict(zip(logits, [*batch.labels.unbind(1), damage_labels], strict=True))
-        losses = [F.cross_entropy(logits[name].float(), labels[name]) for name in logits]
+        labels = dict(zip(CLASSES, batch.labels.unbind(1), strict=True)) | {DAMAGE: damage_labels}
+        losses = [F.cross_entropy(logits[name].float(), labels[name]) for name in labels]
         accuracies = {
             f"accuracy_{name}": (logits[name].detach().argmax(1) == labels[name]).float().mean()
-            for name in logits
+            for name in labels
         }
         return {"loss": torch.stack(losses).mean(), **accuracies}
 
@@ -122,7 +122,7 @@ class FeatureObjective(Objective):
         pixels, _ = self.damaged(batch)
         logits = self.network.classify(self.network(pixels.to(self.network.device)))
         names = {**CLASSES, DAMAGE: ("intact", *self.settings.damages)}
-        choices = [[names[name][idx] for idx in logits[name].argmax(1).tolist()] for name in logits]
+        choices = [[names[name][idx] for idx in logits[name].argmax(1).tolist()] for name in names]
         captions = (
             f"{caption} | read as {', '.join(read)}"
             for caption, *read in zip(batch.captions, *choices, strict=True)

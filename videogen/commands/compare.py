@@ -55,12 +55,15 @@ def compare_command(
     from rich.console import Console
 
     from videogen.commands.generate import check_device
-    from videogen.comparison.comparison import compare
+    from videogen.comparison.comparison import NUM_REFERENCE_CLIPS, compare
     from videogen.comparison.prompts import drawn_prompts, read_prompts
     from videogen.metrics.feature_network import load_feature_extractor
 
+    left_out: list[str] = []
+    others = None
     if prompts is None:
-        chosen, left_out = drawn_prompts(64 if num_prompts is None else num_prompts, seed), []
+        chosen = drawn_prompts(64 if num_prompts is None else num_prompts, seed)
+        others = drawn_prompts(NUM_REFERENCE_CLIPS, seed=-1 - seed)
     else:
         chosen, left_out = read_prompts(prompts)
         chosen = chosen[:num_prompts]
@@ -75,6 +78,7 @@ def compare_command(
             load_feature_extractor(device=checked_device),
             seed=seed,
             device=checked_device,
+            reference_prompts=others,
             left_out=left_out,
             on_model=on_model,
         )

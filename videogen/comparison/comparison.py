@@ -10,14 +10,14 @@ from torch import Tensor
 
 from videogen.comparison.models import FAILURES, GeneratedClip, run_model
 from videogen.comparison.prompts import ComparisonPrompt
-from videogen.comparison.report import ComparisonReport, ModelResult, Movement
+from videogen.comparison.report import ComparisonReport, Distances, ModelResult, Movement
 from videogen.data.shapes.render import render
 from videogen.data.shapes.world import BACKGROUNDS, Background, place
 from videogen.metrics.features import ClipFeatures, FeatureExtractor, extract_features
 from videogen.metrics.intervals import bootstrap_mean
 from videogen.metrics.motion import flicker, frozen_share, motion_magnitude
 from videogen.metrics.prompt_accuracy import AccuracyReport, EvaluationPrompt, measure_prompt_accuracy
-from videogen.metrics.video_distance import VideoDistance, frechet_video_distance, kernel_video_distance
+from videogen.metrics.video_distance import frechet_video_distance, kernel_video_distance
 
 NUM_REFERENCE_CLIPS = 512
 """Rendered clips that generated ones are held against, of the same prompts in turn."""
@@ -35,6 +35,7 @@ def compare(
     *,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    reference_prompts: Sequence[ComparisonPrompt] | None = None,
     left_out: Sequence[str] = (),
     num_reference_clips: int = NUM_REFERENCE_CLIPS,
     on_model: OnModel = lambda _: lambda: None,
@@ -47,6 +48,8 @@ def compare(
         extractor: The feature network of the distances.
         seed: Clip k is made from prompt k and `seed + k`.
         device: Where the models run.
+        reference_prompts: What the rendered clips show that generated ones are held against; other prompts
+            from where `prompts` come from. By default `prompts` themselves.
         left_out: Notes on prompts that are not among `prompts`.
         num_reference_clips: Rendered clips that generated ones are held against, at least 2.
         on_model: For a display of progress.
@@ -67,8 +70,9 @@ def compare(
     if num_reference_clips < 2:
         raise ValueError(f"`num_reference_clips` must be at least 2, got {num_reference_clips}")
     device = torch.device(device)
-    references = _References(prompts, extractor, num_reference_clips)
-    results, clips_of_models = [], []
+    references = _References(prompts, reference_prompts or prompts, extractor, num_reference_clips)
+    results: list[ModelResult] = []
+    clips_of_models: list[list[GeneratedClip]] = []
     for model in models:
         on_clip = on_model(model)
         try:
@@ -78,7 +82,6 @@ def compare(
             results.append(ModelResult(model, failure=reason))
             clips_of_models.append([])
             continue
-        frechet, kernel = references.distances(clips)
         made = torch.stack([clip.pixels for clip in clips if clip.pixels is not None])
         results.append(
             ModelResult(
@@ -86,8 +89,7 @@ def compare(
                 failed_clips=tuple((k, clip.failure) for k, clip in enumerate(clips) if clip.pixels is None),
                 clip_shape=(made.shape[2], made.shape[3], made.shape[4]),
                 accuracy=_accuracy(clips, prompts),
-                frechet=frechet,
-                kernel=kernel,
+                distances=references.distances(clips),
                 movement=_movement(made),
                 cost=cost,
             )
@@ -99,6 +101,7 @@ def compare(
         seed=seed,
         device=str(device),
         num_threads=torch.get_num_threads(),
+        same_prompts=reference_prompts is None,
         left_out=tuple(left_out),
         models=tuple(results),
     )
@@ -106,36 +109,46 @@ def compare(
 
 
 class _References:
-    """Features of rendered clips of the prompts, made once for each shape of clips."""
+    """Features of rendered clips, made once for each shape of clips."""
 
     def __init__(
-        self, prompts: Sequence[ComparisonPrompt], extractor: FeatureExtractor, num_clips: int
+        self,
+        prompts: Sequence[ComparisonPrompt],
+        reference_prompts: Sequence[ComparisonPrompt],
+        extractor: FeatureExtractor,
+        num_clips: int,
     ) -> None:
         self.prompts, self.extractor, self.num_clips = prompts, extractor, num_clips
+        self.shown = [prompt for prompt in reference_prompts if prompt.objects]
         self.features: dict[torch.Size, ClipFeatures] = {}
 
-    def distances(self, clips: Sequence[GeneratedClip]) -> tuple[VideoDistance | None, VideoDistance | None]:
-        """Fréchet and kernel distance of the clips of prompts that can be rendered; None for under two."""
+    def distances(self, clips: Sequence[GeneratedClip]) -> Distances | None:
+        """Of the clips of prompts that can be rendered; None for under two."""
         pairs = zip(clips, self.prompts, strict=True)
-        made = [clip.pixels for clip, prompt in pairs if prompt.objects and clip.pixels is not None]
-        if len(made) < 2:
-            return None, None
-        shape = made[0].shape
+        made = [(clip.pixels, prompt) for clip, prompt in pairs if prompt.objects and clip.pixels is not None]
+        if len(made) < 2 or not self.shown:
+            return None
+        shape = made[0][0].shape
         if shape not in self.features:
-            self.features[shape] = extract_features(self._render(shape), self.extractor)
-        features = extract_features(made, self.extractor)
+            drawn = [self.shown[number % len(self.shown)] for number in range(self.num_clips)]
+            self.features[shape] = extract_features(_render(drawn, shape, "reference"), self.extractor)
         reference = self.features[shape]
-        return frechet_video_distance(features, reference), kernel_video_distance(features, reference)
+        generated = extract_features((pixels for pixels, _ in made), self.extractor)
+        ideal = extract_features(_render([prompt for _, prompt in made], shape, "ideal"), self.extractor)
+        return Distances(
+            frechet=frechet_video_distance(generated, reference),
+            kernel=kernel_video_distance(generated, reference),
+            rendered=frechet_video_distance(ideal, reference),
+        )
 
-    def _render(self, shape: torch.Size) -> Iterator[Tensor]:
-        """Clips `(3, F, H, W)` of the prompts in turn, each in another place."""
-        _, num_frames, height, width = shape
-        shown = [prompt for prompt in self.prompts if prompt.objects]
-        for number in range(self.num_clips):
-            prompt, rng = shown[number % len(shown)], Random(f"reference/{number}")
-            background = prompt.background or Background(rng.choice(list(BACKGROUNDS)))
-            scene = place(prompt.objects, background, rng, num_frames)
-            yield render([scene], (height, width))[0]
+
+def _render(prompts: Sequence[ComparisonPrompt], shape: torch.Size, stream: str) -> Iterator[Tensor]:
+    """A clip `(3, F, H, W)` of each prompt, with everything that the prompt does not say drawn at random."""
+    _, num_frames, height, width = shape
+    for number, prompt in enumerate(prompts):
+        rng = Random(f"{stream}/{number}")
+        background = prompt.background or Background(rng.choice(list(BACKGROUNDS)))
+        yield render([place(prompt.objects, background, rng, num_frames)], (height, width))[0]
 
 
 def _accuracy(clips: Sequence[GeneratedClip], prompts: Sequence[ComparisonPrompt]) -> AccuracyReport | None:

@@ -14,7 +14,6 @@ from statistics import mean, median
 from typing import Any
 
 import torch
-from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import Tensor, nn
 
 from videogen.codec.pixels import frames_to_pixels
@@ -126,7 +125,7 @@ def stated_minutes(folder: Path) -> float | None:
     return None if found is None else float(found[1])
 
 
-def _make(pipeline: DiffusionPipeline, prompt: str, seed: int) -> GeneratedClip:
+def _make(pipeline: Callable[..., Any], prompt: str, seed: int) -> GeneratedClip:
     try:
         frames = pipeline(prompt, seed=seed, output_type="pt").frames  # (1, F, H, W, 3)
     except FloatingPointError as error:

@@ -32,6 +32,21 @@ class Movement:
 
 
 @dataclass(frozen=True)
+class Distances:
+    """How far the clips of a model are from rendered ones.
+
+    Attributes:
+        frechet: Fréchet video distance.
+        kernel: Kernel video distance.
+        rendered: The Fréchet distance of as many rendered clips of the same prompts: what to reach.
+    """
+
+    frechet: VideoDistance
+    kernel: VideoDistance
+    rendered: VideoDistance
+
+
+@dataclass(frozen=True)
 class ModelResult:
     """What was measured of a model.
 
@@ -41,8 +56,7 @@ class ModelResult:
         failed_clips: For the number of each prompt without a clip why there is none.
         clip_shape: Frames, height and width.
         accuracy: Of the prompts that can be checked, a failed clip being wrong; None if there are none.
-        frechet: To rendered clips of the same prompts; None if there are none.
-        kernel: The same.
+        distances: None if there are under two clips of prompts that can be rendered.
         movement: None if there are under 3 frames.
         cost: What the clips took.
     """
@@ -52,8 +66,7 @@ class ModelResult:
     failed_clips: tuple[tuple[int, str], ...] = ()
     clip_shape: tuple[int, int, int] | None = None
     accuracy: AccuracyReport | None = None
-    frechet: VideoDistance | None = None
-    kernel: VideoDistance | None = None
+    distances: Distances | None = None
     movement: Movement | None = None
     cost: Cost | None = None
 
@@ -68,6 +81,8 @@ class ComparisonReport:
         seed: See above.
         device: Where the models ran.
         num_threads: Of the CPU.
+        same_prompts: Whether the rendered clips that distances are taken to show these prompts, rather than
+            others drawn in the same way.
         left_out: Lines of the prompts file that are not used, each with its number.
         models: One for each model, in the order of the call.
     """
@@ -77,6 +92,7 @@ class ComparisonReport:
     seed: int
     device: str
     num_threads: int
+    same_prompts: bool
     left_out: tuple[str, ...]
     models: tuple[ModelResult, ...]
 
@@ -103,9 +119,14 @@ class ComparisonReport:
                 for number, why in item.failed_clips
             ]
         notes += self.left_out
-        distances = [item.frechet for item in self.models if item.frechet is not None]
+        distances = [item.distances.frechet for item in self.models if item.distances is not None]
         notes += [f"distances: {protocol}" for protocol in dict.fromkeys(item.protocol for item in distances)]
         notes += dict.fromkeys(warning for item in distances for warning in item.warnings)
+        if distances and self.same_prompts:
+            notes.append(
+                "distances are to rendered clips of the same few prompts in turn, of which a model shows "
+                "each once: the kernel distance comes out too low"
+            )
         if self.num_checked < len(self.prompts):
             notes.append(
                 f"{len(self.prompts) - self.num_checked} of {len(self.prompts)} prompts are not in the plain "
@@ -121,14 +142,20 @@ class ComparisonReport:
         """
         shown = ("all_right",) if brief else ATTRIBUTES
         header = ["model", *(name.replace("_", " ") for name in shown), "Fréchet distance"]
-        header += [] if brief else ["kernel distance"]
+        header += ["of rendered clips"] if brief else ["of rendered clips", "kernel distance"]
         rows = []
         for item in self._finished():
             shares = [NONE] * len(shown)
             if item.accuracy is not None:
                 shares = [str(getattr(item.accuracy, name)) for name in shown]
-            row = [item.model, *shares, _cell(item.frechet, str)]
-            rows.append(row if brief else [*row, _cell(item.kernel, str)])
+            found = [NONE] * 3
+            if item.distances is not None:
+                found = [
+                    str(item.distances.frechet),
+                    str(item.distances.rendered),
+                    str(item.distances.kernel),
+                ]
+            rows.append([item.model, *shares, *(found[:2] if brief else found)])
         return header, rows
 
     def cost_table(self) -> tuple[list[str], list[list[str]]]:
