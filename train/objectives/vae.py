@@ -36,8 +36,8 @@ class VAEObjectiveConfig(LatentObjectiveConfig):
         conv_dim: Of the network.
         least_std: See `negative_log_likelihood`.
         group_weights: Weights of the divergences of `GROUPS`. A prior draws each token by itself, so what is
-            to agree between tokens has to be said before; reconstruction alone would say it in the tokens, where
-            it is learned soonest.
+            to agree between tokens has to be said before; reconstruction alone would say it in the tokens,
+            where it is learned soonest.
         free_nats: Of each group, see `with_free_bits`.
         warm_up_clips: See `warm_up`.
     """
