@@ -9,8 +9,8 @@ import torch
 
 from videogen.codec.contract import Codec
 from videogen.data.footage.dataset import FootageDataset
-from videogen.pipelines.generation import GenerationDefaults, TextToVideo
-from videogen.pipelines.loading import find_folder, part_hash, read_components
+from videogen.pipelines.latent_generation import ClipDefaults
+from videogen.pipelines.loading import find_folder, generator_class, part_hash, read_components
 from videogen.text.contract import PromptEncoder
 
 
@@ -34,7 +34,7 @@ class FootageEncoders:
     codec_hash: str
     text_encoder_hash: str
     dtype: torch.dtype
-    defaults: GenerationDefaults
+    defaults: ClipDefaults
 
 
 def load_encoders(
@@ -46,7 +46,7 @@ def load_encoders(
         ValueError: If the model cannot be loaded.
     """
     folder = find_folder(model)
-    generator = TextToVideo(**read_components(folder, dtype, device))
+    generator = generator_class(folder)(**read_components(folder, dtype, device))
     return FootageEncoders(
         name=str(model or "embedded"),
         codec=generator.codec,

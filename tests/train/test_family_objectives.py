@@ -17,8 +17,10 @@ from videogen.codec.contract import codec_hash
 from videogen.data.batch import Batch
 from videogen.pipelines.loading import load_generator
 from videogen.train.config import TrainConfig
+from videogen.train.footage_encoders import load_encoders
 from videogen.train.loop import train
 from videogen.train.objectives.diffusion import DiffusionObjectiveConfig, DiTConfig
+from videogen.train.objectives.finetune import FinetuneObjectiveConfig
 from videogen.train.objectives.gan import GANObjectiveConfig
 from videogen.train.objectives.latents import LatentObjectiveConfig
 from videogen.train.objectives.rnn import RNNObjectiveConfig
@@ -271,3 +273,17 @@ def test_gradient_penalties_are_the_squared_norms(codec_folder: Path) -> None:
 def test_settings_out_of_range_are_refused(make: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_only_denoisers_are_fine_tuned(codec_folder: Path, tmp_path: Path) -> None:
+    make_objective("vae", codec_folder).save(tmp_path)
+    with pytest.raises(ValueError, match="`model` must be a denoiser's to be fine-tuned, got a VAEPipeline"):
+        FinetuneObjectiveConfig(model=str(tmp_path)).build()
+
+
+def test_footage_is_encoded_with_the_codec_of_any_family(codec_folder: Path, tmp_path: Path) -> None:
+    objective = make_objective("rnn", codec_folder)
+    objective.save(tmp_path)
+    encoders = load_encoders(tmp_path)
+    assert isinstance(encoders.codec, VideoAutoencoder)
+    assert codec_hash(encoders.codec) == objective.codec_hash

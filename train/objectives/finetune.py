@@ -107,7 +107,11 @@ class FinetuneObjectiveConfig(ObjectiveConfig):
         dataset = None if self.dataset is None else load_dataset(self.dataset)
         if dataset is not None:
             check_dataset_fits(dataset, self.model)
-        return FinetuneObjective(load(self.model), dataset, self)
+        pipeline = load(self.model)
+        if not isinstance(pipeline, TextToVideoPipeline):
+            kind = type(pipeline).__name__
+            raise ValueError(f"`model` must be a denoiser's to be fine-tuned, got a {kind}")
+        return FinetuneObjective(pipeline, dataset, self)
 
 
 class FinetuneObjective(Objective):
