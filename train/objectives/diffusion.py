@@ -146,7 +146,8 @@ class DiffusionObjective(Objective):
         latents = batch.latents
         if latents is None:
             with torch.no_grad():
-                latents = self.codec.encode(batch.pixels).float()
+                # In the layout of cached latents, since the order of sums follows the layout.
+                latents = self.codec.encode(batch.pixels).float().contiguous()
         generators = [seeded_generator(self.settings.seed, sample_id) for sample_id in batch.sample_ids]
         draws = torch.tensor([self._draw(generator) for generator in generators])
         times = torch.sigmoid(self.settings.time_mean + self.settings.time_std * draws[:, 0]).to(latents)
