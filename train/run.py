@@ -55,6 +55,7 @@ class Run:
                 weight_decay=config.weight_decay,
                 adamw_scales=self.objective.adamw_scales,
                 bfloat16=config.mixed_precision == "bf16",
+                use_muon=config.optimizer == "muon",
             )
             for phase in self.objective.phases
         }
