@@ -144,6 +144,7 @@ def test_all_weights_can_be_trained(dataset: Path, tmp_path: Path) -> None:
         (("--noise-prior", "pink"), "`noise_prior` must be one of independent, mixed, progressive"),
         (("--caption-dropout", 2), "`caption_dropout` must be between 0 and 1"),
         (("--learning-rate", 0), "`learning_rate` must be above 0"),
+        (("--optimizer", "sgd"), "`optimizer` must be one of muon, adamw, got 'sgd'"),
         (("--mixed-precision", "fp16"), "`mixed_precision` must be one of"),
         (("--model", "nowhere"), "is not a folder"),
     ],

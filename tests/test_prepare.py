@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
+from tests.damaged_footage import EXPECTED, USED, write_damaged_footage
 from tests.videos import moving_bar, write_video
 from videogen.cli import app
 from videogen.data.footage.dataset import load_dataset
@@ -84,6 +85,24 @@ def test_what_is_dropped_is_a_line_and_the_status_says_partial(footage: Path, tm
     assert "Dropped: 1 unreadable, 1 too short" in result.stdout
     shown = " ".join(result.stdout.split())
     assert "--fps 22.6 would keep them all" in shown
+
+
+def test_of_a_damaged_folder_every_file_is_told_and_the_rest_is_used(tmp_path: Path) -> None:
+    folder = write_damaged_footage(tmp_path / "footage")
+    out = tmp_path / "dataset"
+    result = run(folder, "--out", out, "--num-frames", 8, "--size", "16x16", "--verbose")
+    assert result.exit_code == 3
+    assert result.stderr == ""
+    used = {name for name, expected in EXPECTED.items() if expected == USED}
+    assert {clip.source for clip in load_dataset(out).clips} == used
+    page = (out / "report.html").read_text()
+    assert all(name in page for name in EXPECTED)
+    for reason in set(EXPECTED.values()) - {USED}:
+        count = list(EXPECTED.values()).count(reason)
+        assert f"{count} {reason}" in result.stdout
+        assert result.stdout.count(f"dropped: {reason}") == count
+    assert "object has no attribute" not in page  # every reason is one of ours, or of the decoder's
+    assert "its header names no format of pictures" in page
 
 
 def test_a_report_alone_encodes_nothing(footage: Path, tmp_path: Path) -> None:

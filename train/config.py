@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LR_SCHEDULES = ("constant", "linear", "cosine")
 MIXED_PRECISIONS = ("no", "bf16")
+OPTIMIZERS = ("muon", "adamw")
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class TrainConfig:
         num_steps: Optimizer steps of the whole run.
         batch_size: Clips per optimizer step, over all processes and micro-batches.
         learning_rate: At its height.
+        optimizer: `muon` for matrices by Muon and the rest by AdamW, or `adamw` for everything by AdamW.
         warmup_steps: Linear rise from zero.
         decay_steps: Fall to zero at the end of the run; before it the rate is constant.
         lr_schedule: How it falls: `linear`, `cosine`, or `constant` for not at all.
@@ -70,6 +72,7 @@ class TrainConfig:
     preview_every: int = 500
     mixed_precision: str = "no"
     num_data_workers: int = 0
+    optimizer: str = "muon"
 
     def __post_init__(self) -> None:
         """Refuse what cannot be run."""
@@ -86,7 +89,12 @@ class TrainConfig:
             for name in names:
                 if getattr(self, name) < least:
                     raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
-        for name, known in (("lr_schedule", LR_SCHEDULES), ("mixed_precision", MIXED_PRECISIONS)):
+        choices = {
+            "lr_schedule": LR_SCHEDULES,
+            "mixed_precision": MIXED_PRECISIONS,
+            "optimizer": OPTIMIZERS,
+        }
+        for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if not 0 <= self.ema_decay <= 1:

@@ -24,6 +24,7 @@ class FinetuneSettings:
         lora_rank: Of the adapters; None to train all weights.
         num_steps: Optimizer steps.
         batch_size: Clips per step.
+        optimizer: `muon` or `adamw`.
         learning_rate: None for `LORA_LEARNING_RATE` or `FULL_LEARNING_RATE`.
         lr_schedule: `linear`, `cosine` or `constant`.
         warmup_steps: None for a 20th of the run.
@@ -66,6 +67,7 @@ class FinetuneSettings:
     checkpoint_every: int = 100
     num_data_workers: int = 0
     seed: int = 0
+    optimizer: str = "muon"
 
 
 def finetune_config(folder: str | Path, settings: FinetuneSettings) -> tuple[TrainConfig, FootageClips]:
@@ -112,6 +114,7 @@ def finetune_config(folder: str | Path, settings: FinetuneSettings) -> tuple[Tra
         preview_every=max(1, settings.num_steps // 4) if validate_every is None else validate_every,
         mixed_precision=settings.mixed_precision,
         num_data_workers=settings.num_data_workers,
+        optimizer=settings.optimizer,
     )
     return config, source
 

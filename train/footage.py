@@ -7,6 +7,7 @@ their content, whatever the order and however often the work is interrupted.
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -30,6 +31,7 @@ from videogen.data.footage.store import (
     INSPECTION_VERSION,
     LATENTS,
     MASK_SUFFIX,
+    PIXELS,
     REPORT_NAME,
     TEXT,
     ShardFolder,
@@ -47,8 +49,6 @@ from videogen.train.footage_encoders import FootageEncoders
 CACHE_VERSION = 1
 """Part of the name of everything encoded: to be raised when the same input is encoded differently."""
 
-_SHARD_CLIPS, _SHARD_BYTES = 64, 64 * 2**20  # what an interruption at worst does over again
-
 ProgressCallback = Callable[[str, int, int], None]
 
 
@@ -58,8 +58,8 @@ class PreparedFootage:
 
     Attributes:
         report: What happens to each video.
-        num_encoded: Clips that were encoded now.
-        num_cached: Clips that had been encoded before.
+        num_encoded: Clips that were read and encoded now.
+        num_cached: Clips of which everything was there before.
     """
 
     report: FootageReport
@@ -87,6 +87,7 @@ def prepare_footage(
     *,
     num_workers: int = 1,
     encode: bool = True,
+    keep_pixels: bool = False,
     on_progress: ProgressCallback = lambda stage, done, total: None,
     on_report: Callable[[FootageReport], None] = lambda report: None,
 ) -> PreparedFootage:
@@ -99,6 +100,7 @@ def prepare_footage(
         encoders: What encodes them.
         num_workers: Threads that read videos.
         encode: Whether to go beyond the report.
+        keep_pixels: Whether the dataset shall have the clips' frames too, to fine-tune a codec on.
         on_progress: Called with the name of a stage, what is done and what there is to do.
         on_report: Called with the report, once it is written and before anything is encoded.
 
@@ -130,7 +132,7 @@ def prepare_footage(
         return PreparedFootage(report, 0, 0)
     clips = [clip for plan in plans for clip in plan.clips]
     maker = _CacheMaker(found, Path(out), settings, encoders, on_progress)
-    num_encoded = maker.encode_clips(clips, num_workers)
+    num_encoded = maker.encode_clips(clips, num_workers, keep_pixels)
     maker.encode_captions(clips)
     write_index(Path(out), maker.index(clips))
     return PreparedFootage(report, num_encoded, len(clips) - num_encoded)
@@ -189,12 +191,12 @@ class _CacheMaker:
         self.encoders = encoders
         self.on_progress = on_progress
         self.latents = ShardFolder(out / LATENTS)
-        self.text = ShardFolder(out / TEXT)
+        self.text = ShardFolder(out / TEXT, max_names=sys.maxsize)
+        self.pixels = ShardFolder(out / PIXELS)
 
-    def encode_clips(self, clips: Sequence[PlannedClip], num_workers: int) -> int:
-        """Encode the clips whose latents are not there; returns how many those were."""
-        missing = {self._clip_key(clip): clip for clip in clips}
-        missing = {key: clip for key, clip in missing.items() if key not in self.latents.shard_of}
+    def encode_clips(self, clips: Sequence[PlannedClip], num_workers: int, keep_pixels: bool) -> int:
+        """Encode the clips whose latents are not there, or whose pixels; returns how many those were."""
+        missing = {self._clip_key(clip): clip for clip in clips if self._is_missing(clip, keep_pixels)}
         jobs: dict[str, list[PlannedClip]] = {}
         for clip in missing.values():
             jobs.setdefault(clip.source, []).append(clip)
@@ -203,26 +205,26 @@ class _CacheMaker:
             frames = read_clips(self.found.folder / source, jobs[source], self.settings.background)
             yield from zip(jobs[source], frames, strict=True)
 
-        pending: dict[str, Tensor] = {}
         self.on_progress("encoding", 0, len(missing))
         try:
             for done, (clip, frames) in enumerate(in_threads(read, list(jobs), num_workers), start=1):
-                pending[self._clip_key(clip)] = self._encode_clip(clip, frames)
-                if len(pending) >= _SHARD_CLIPS or sum(map(_num_bytes, pending.values())) >= _SHARD_BYTES:
-                    self.latents.add(pending)
-                    pending = {}
+                if self._clip_key(clip) not in self.latents.shard_of:
+                    self.latents.put({self._clip_key(clip): self._encode_clip(clip, frames)})
+                if keep_pixels:
+                    self.pixels.put({self._pixels_key(clip): torch.from_numpy(frames)})
                 self.on_progress("encoding", done, len(missing))
         except KeyboardInterrupt:
-            self.latents.add(pending)
+            self.latents.flush()
+            self.pixels.flush()
             raise
-        self.latents.add(pending)
+        self.latents.flush()
+        self.pixels.flush()
         return len(missing)
 
     def encode_captions(self, clips: Sequence[PlannedClip]) -> None:
         """Encode the captions whose embeddings are not there, and the empty one."""
         captions = {self._text_key(text): text for text in ("", *(clip.caption for clip in clips))}
         missing = {key: text for key, text in captions.items() if key not in self.text.shard_of}
-        tensors: dict[str, Tensor] = {}
         self.on_progress("captions", 0, len(missing))
         for done, (key, text) in enumerate(missing.items(), start=1):
             # One by one, so that an embedding does not depend on what else was missing.
@@ -232,13 +234,10 @@ class _CacheMaker:
                 raise FloatingPointError(
                     f"the embedding of {text[:80]!r} holds NaN or infinity in {self.encoders.dtype}"
                 )
-            tensors[key] = encoded.prompt_embeds[0].cpu()
-            tensors[key + MASK_SUFFIX] = encoded.attention_mask[0].cpu()
-            if sum(map(_num_bytes, tensors.values())) >= _SHARD_BYTES:
-                self.text.add(tensors)
-                tensors = {}
+            embedding, mask = encoded.prompt_embeds[0].cpu(), encoded.attention_mask[0].cpu()
+            self.text.put({key: embedding, key + MASK_SUFFIX: mask})
             self.on_progress("captions", done, len(missing))
-        self.text.add(tensors)
+        self.text.flush()
 
     def index(self, clips: Sequence[PlannedClip]) -> dict[str, Any]:
         """The index of the dataset: what it was made with, and where each clip is."""
@@ -265,8 +264,8 @@ class _CacheMaker:
         }
 
     def _entry(self, clip: PlannedClip) -> dict[str, Any]:
-        latents, text = self._clip_key(clip), self._text_key(clip.caption)
-        return {
+        latents, text, pixels = self._clip_key(clip), self._text_key(clip.caption), self._pixels_key(clip)
+        entry = {
             "source": clip.source,
             "caption": clip.caption,
             "start": round(clip.start, 4),
@@ -275,6 +274,13 @@ class _CacheMaker:
             "latents": {"key": latents, "shard": self.latents.shard_of[latents]},
             "text": {"key": text, "shard": self.text.shard_of[text]},
         }
+        if pixels in self.pixels.shard_of:
+            entry["pixels"] = {"key": pixels, "shard": self.pixels.shard_of[pixels]}
+        return entry
+
+    def _is_missing(self, clip: PlannedClip, keep_pixels: bool) -> bool:
+        has_pixels = self._pixels_key(clip) in self.pixels.shard_of
+        return self._clip_key(clip) not in self.latents.shard_of or (keep_pixels and not has_pixels)
 
     @torch.no_grad()
     def _encode_clip(self, clip: PlannedClip, frames: Any) -> Tensor:
@@ -300,6 +306,16 @@ class _CacheMaker:
             dtype=str(self.encoders.dtype),
         )
 
+    def _pixels_key(self, clip: PlannedClip) -> str:
+        return content_key(
+            version=CACHE_VERSION,
+            pixels_of=clip.sha256,
+            frames=clip.frame_idxs,
+            box=clip.box,
+            size=(clip.bucket.height, clip.bucket.width),
+            background=self.settings.background,
+        )
+
     def _text_key(self, caption: str) -> str:
         return content_key(
             version=CACHE_VERSION,
@@ -312,10 +328,6 @@ class _CacheMaker:
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _num_bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 def _unknown_words(plans: Sequence[VideoPlan], text_encoder: PromptEncoder) -> list[str]:

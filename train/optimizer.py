@@ -34,6 +34,7 @@ class MuonAdamW(torch.optim.Optimizer):
         min_matrix_dim: See above.
         bfloat16: Whether matrices are orthogonalised in bfloat16, which is faster where the processor has
             matrix units for it.
+        use_muon: Whether matrices are Muon's; otherwise everything is AdamW's.
     """
 
     def __init__(
@@ -46,24 +47,27 @@ class MuonAdamW(torch.optim.Optimizer):
         adamw_scales: Mapping[str, float] | None = None,
         min_matrix_dim: int = 16,
         bfloat16: bool = False,
+        use_muon: bool = True,
     ) -> None:
         self.bfloat16 = bfloat16
         scales = {"embedding": 1.0, **(adamw_scales or {})}
-        groups: dict[tuple[str, float], list[nn.Parameter]] = {}
+        groups: dict[tuple[str, float, float], list[nn.Parameter]] = {}
         for name, parameter in named_parameters:
             flat = parameter.flatten(1) if parameter.ndim > 1 else parameter[None]
             found = [scale for word, scale in scales.items() if word in name]
-            rule = "muon" if min(flat.shape) >= min_matrix_dim and not found else "adamw"
-            groups.setdefault((rule, min(found, default=1.0)), []).append(parameter)
+            is_matrix = min(flat.shape) >= min_matrix_dim and not found
+            rule = "muon" if is_matrix and use_muon else "adamw"
+            decay = weight_decay if is_matrix else 0.0
+            groups.setdefault((rule, min(found, default=1.0), decay), []).append(parameter)
         super().__init__(
             [
                 {
                     "params": parameters,
                     "rule": rule,
                     "scale": scale,
-                    "weight_decay": weight_decay if rule == "muon" else 0.0,
+                    "weight_decay": decay,
                 }
-                for (rule, scale), parameters in groups.items()
+                for (rule, scale, decay), parameters in groups.items()
             ],
             {"lr": lr, "momentum": momentum, "betas": betas, "step": 0},
         )
@@ -111,6 +115,8 @@ class MuonAdamW(torch.optim.Optimizer):
         torch._foreach_div_(denominators, (1 - beta2 ** group["step"]) ** 0.5)
         torch._foreach_add_(denominators, 1e-8)
         rate = group["scale"] * group["lr"] / (1 - beta1 ** group["step"])
+        if group["weight_decay"]:
+            torch._foreach_mul_(parameters, 1 - group["scale"] * group["lr"] * group["weight_decay"])
         torch._foreach_addcdiv_(parameters, means, denominators, -rate)
 
 

@@ -56,6 +56,7 @@ class Run:
                 betas=self.objective.adam_betas,
                 adamw_scales=self.objective.adamw_scales,
                 bfloat16=config.mixed_precision == "bf16",
+                use_muon=config.optimizer == "muon",
             )
             for phase in self.objective.phases
         }

@@ -18,6 +18,7 @@ from videogen import __version__
 from videogen.commands.compare import compare_command
 from videogen.commands.evaluate import evaluate_command
 from videogen.commands.finetune import finetune_command
+from videogen.commands.finetune_codec import finetune_codec_command
 from videogen.commands.messages import one_line_errors, one_line_warnings
 from videogen.commands.prepare import prepare_command
 from videogen.commands.replay import replay_command
@@ -275,6 +276,15 @@ def _finetune(**options: Any) -> None:
 
 
 app.command("finetune")(_finetune)
+
+
+@functools.wraps(finetune_codec_command)
+def _finetune_codec(**options: Any) -> None:
+    with one_line_errors(), one_line_warnings():
+        finetune_codec_command(**options)
+
+
+app.command("finetune-codec")(_finetune_codec)
 
 
 @functools.wraps(verify_resume_command)

@@ -122,6 +122,29 @@ def test_a_new_caption_leaves_latents_alone(footage: Path, tmp_path: Path, encod
     assert {name for name in files(out) if name.startswith("latents/")} == latents
 
 
+def test_pixels_are_kept_where_they_are_asked_for(
+    footage: Path, tmp_path: Path, encoders: FootageEncoders
+) -> None:
+    out = tmp_path / "out"
+    prepare_footage(footage, out, SETTINGS, encoders)
+    without = load_dataset(out)
+    with pytest.raises(ValueError, match=r"has no pixels of 'a.mkv'"):
+        without.check_pixels()
+    latents = {name: content for name, content in files(out).items() if name.startswith("latents/")}
+    prepared = prepare_footage(footage, out, SETTINGS, encoders, keep_pixels=True)
+    dataset = load_dataset(out)
+    dataset.check_pixels()
+    assert dataset.fingerprint == without.fingerprint
+    assert {name: content for name, content in files(out).items() if name.startswith("latents/")} == latents
+    plans = {plan.name: plan for plan in prepared.report.plans}
+    for idx, clip in enumerate(dataset.clips):
+        (frames,) = read_clips(footage / clip.source, plans[clip.source].clips, (0, 0, 0))
+        assert np.array_equal(dataset.frames(idx).numpy(), frames)
+    again = prepare_footage(footage, out, SETTINGS, encoders)  # not asked for, but there
+    assert (again.num_encoded, again.num_cached) == (0, 3)
+    load_dataset(out).check_pixels()
+
+
 @pytest.mark.parametrize(
     ("change", "same_latents", "same_text"),
     [

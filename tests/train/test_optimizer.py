@@ -132,6 +132,25 @@ def test_which_rule_takes_what() -> None:
     }
 
 
+def test_without_muon_everything_is_trained_as_by_the_adamw_of_torch() -> None:
+    ours = parameters_of((32, 64), (64,), (16, 4, 3, 3))
+    theirs = copy.deepcopy(ours)
+    named = [(str(i), parameter) for i, parameter in enumerate(ours)]
+    optimizer = MuonAdamW(named, lr=0.01, weight_decay=0.2, use_muon=False)
+    matrices, vectors = [theirs[0], theirs[2]], [theirs[1]]
+    reference = torch.optim.AdamW(
+        [{"params": matrices, "weight_decay": 0.2}, {"params": vectors, "weight_decay": 0.0}],
+        lr=0.01,
+        betas=(0.9, 0.99),
+    )
+    for step in range(4):
+        for parameters, each in ((ours, optimizer), (theirs, reference)):
+            set_gradients(parameters, step)
+            each.step()
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-7)
+
+
 def test_parameters_without_a_gradient_are_left_alone() -> None:
     ours = parameters_of((16, 16), (5,), (5,))
     before = copy.deepcopy(ours)

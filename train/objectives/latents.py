@@ -98,7 +98,8 @@ class LatentObjective(Objective):
         """
         if batch.latents is None:
             with torch.no_grad():
-                return self.codec.encode(batch.pixels).float()
+                # In the layout of cached latents, since the order of sums follows the layout.
+                return self.codec.encode(batch.pixels).float().contiguous()
         if batch.codec_hash is not None and batch.codec_hash != self.codec_hash:
             raise ValueError(
                 f"the clips are latents of a codec with the hash {batch.codec_hash[:12]}, but the "

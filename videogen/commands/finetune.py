@@ -40,6 +40,10 @@ def finetune_command(
     learning_rate: Annotated[
         float | None, typer.Option(help="By default 1e-3 for adapters and 2e-4 for all weights.")
     ] = None,
+    optimizer: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="muon, or adamw for matrices too; adapters are always AdamW's."),
+    ] = "muon",
     lr_schedule: Annotated[
         str, typer.Option(metavar="NAME", help="How the rate falls after its rise: linear, cosine, constant.")
     ] = "cosine",
@@ -114,6 +118,7 @@ def finetune_command(
         num_steps=steps,
         batch_size=batch_size,
         learning_rate=learning_rate,
+        optimizer=optimizer,
         lr_schedule=lr_schedule,
         warmup_steps=warmup_steps,
         ema_decay=ema_decay,

@@ -68,6 +68,9 @@ def prepare_command(
     report_only: Annotated[
         bool, typer.Option("--report-only", help="Write the report, and encode nothing.")
     ] = False,
+    pixels: Annotated[
+        bool, typer.Option("--pixels", help="Keep the clips' pixels too, for `videogen finetune-codec`.")
+    ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", help="A line for each clip that is used, too.")
     ] = False,
@@ -116,6 +119,7 @@ def prepare_command(
             encoders,
             num_workers=available_cores() if num_workers is None else num_workers,
             encode=not report_only,
+            keep_pixels=pixels,
             on_progress=bar.update,
             on_report=show,
         )

@@ -56,12 +56,22 @@ class TemporalConv(nn.Conv3d):
         return images.permute(0, 2, 3, 1).reshape(*hidden_states.shape[:-1], -1)
 
 
+def _layout_for_norm(images: Tensor) -> Tensor:
+    """Images (N, C, H, W), channels last, in the layout in which torch normalises them fast.
+
+    In bfloat16 on a CPU its group norm takes up to 17 times as long with channels last as on a copy without,
+    forwards, and up to 5 times forwards and backwards; in float32 both are alike.
+    """
+    is_slow = images.dtype == torch.bfloat16 and images.device.type == "cpu"
+    return images.contiguous() if is_slow else images
+
+
 class FrameNorm(nn.GroupNorm):
     """Group normalisation of each frame by itself."""
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Maps (B, F, H, W, C) to the same shape."""
-        images = hidden_states.flatten(0, 1).permute(0, 3, 1, 2)  # (B*F, C, H, W)
+        images = _layout_for_norm(hidden_states.flatten(0, 1).permute(0, 3, 1, 2))  # (B*F, C, H, W)
         return super().forward(images).permute(0, 2, 3, 1).reshape(hidden_states.shape)
 
 
@@ -70,7 +80,7 @@ class ClipNorm(nn.GroupNorm):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Maps (B, F, H, W, C) to the same shape."""
-        images = hidden_states.flatten(2, 3).permute(0, 3, 1, 2)  # (B, C, F, H*W)
+        images = _layout_for_norm(hidden_states.flatten(2, 3).permute(0, 3, 1, 2))  # (B, C, F, H*W)
         return super().forward(images).permute(0, 2, 3, 1).reshape(hidden_states.shape)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from videogen.data.batch import Batch
 from videogen.data.footage.framing import Bucket
-from videogen.data.footage.store import LATENTS, MASK_SUFFIX, TEXT, read_index
+from videogen.data.footage.store import LATENTS, MASK_SUFFIX, PIXELS, TEXT, read_index
 
 _OPEN_SHARDS = 64
 
@@ -37,6 +37,8 @@ class CachedClip:
         latents_shard: The file that holds them, within the folder of latents.
         text_key: Name of the embedding of its caption.
         text_shard: The file that holds it, within the folder of text.
+        pixels_key: Name of its frames; "" where they were not kept.
+        pixels_shard: The file that holds them, within the folder of pixels.
     """
 
     source: str
@@ -48,6 +50,8 @@ class CachedClip:
     latents_shard: str
     text_key: str
     text_shard: str
+    pixels_key: str = ""
+    pixels_shard: str = ""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,20 @@ class FootageDataset:
         """Latents of a clip, `(C, f, h, w)` of unit variance, in the dtype they were made in."""
         clip = self.clips[idx]
         return _read(self.folder / LATENTS / clip.latents_shard, clip.latents_key)
+
+    def frames(self, idx: int) -> Tensor:
+        """Frames of a clip, `(F, H, W, 3)` uint8, where they were kept; see `check_pixels`."""
+        clip = self.clips[idx]
+        return _read(self.folder / PIXELS / clip.pixels_shard, clip.pixels_key)
+
+    def check_pixels(self) -> None:
+        """Raise ValueError unless the frames of all clips were kept."""
+        without = [clip.source for clip in self.clips if not clip.pixels_key]
+        if without:
+            raise ValueError(
+                f"`dataset` {str(self.folder)!r} has no pixels of {without[0]!r}: run the same "
+                "`videogen prepare` again with `--pixels`"
+            )
 
     def embedding(self, idx: int) -> tuple[Tensor, Tensor]:
         """Embedding `(L, D)` and mask `(L,)` of a clip's caption, in the dtype they were made in."""
@@ -125,6 +143,7 @@ def load_dataset(folder: str | Path) -> FootageDataset:
 
 
 def _clip(entry: dict[str, Any]) -> CachedClip:
+    pixels = entry.get("pixels", {"key": "", "shard": ""})
     return CachedClip(
         source=entry["source"],
         caption=entry["caption"],
@@ -135,6 +154,8 @@ def _clip(entry: dict[str, Any]) -> CachedClip:
         latents_shard=entry["latents"]["shard"],
         text_key=entry["text"]["key"],
         text_shard=entry["text"]["shard"],
+        pixels_key=pixels["key"],
+        pixels_shard=pixels["shard"],
     )
 
 
@@ -152,12 +173,14 @@ class FootageClips:
         batch_size: Clips per optimizer step, over all processes.
         seed: Of the order.
         fingerprint: Of the dataset that is meant, so that a run does not go on with another one; "" for any.
+        held_out: Videos none of whose clips come.
     """
 
     folder: str
     batch_size: int = 1
     seed: int = 0
     fingerprint: str = ""
+    held_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a dataset that cannot fill a batch, or is another one than it was."""
@@ -170,7 +193,7 @@ class FootageClips:
                 "its clips or captions have changed"
             )
         if not self.num_batches:
-            sizes = [len(members) for members in self.dataset.buckets.values()]
+            sizes = [len(members) for members in self.buckets.values()]
             raise ValueError(
                 f"`batch_size` must be at most {max(sizes, default=0)}, the clips of the largest bucket of "
                 f"{self.folder!r}, got {self.batch_size}"
@@ -181,16 +204,25 @@ class FootageClips:
         """What the clips are read from."""
         return load_dataset(self.folder)
 
+    @cached_property
+    def buckets(self) -> dict[Bucket, list[int]]:
+        """Indices of the clips that come, of each shape; shapes in order."""
+        left_out = set(self.held_out)
+        return {
+            bucket: [idx for idx in members if self.dataset.clips[idx].source not in left_out]
+            for bucket, members in self.dataset.buckets.items()
+        }
+
     @property
     def num_batches(self) -> int:
         """Groups of `batch_size` positions in an epoch."""
-        return sum(len(members) // self.batch_size for members in self.dataset.buckets.values())
+        return sum(len(members) // self.batch_size for members in self.buckets.values())
 
     @property
     def never_shown(self) -> dict[Bucket, int]:
         """Buckets with fewer clips than a group has, which never fill one, and how many clips they have."""
-        buckets = self.dataset.buckets.items()
-        return {bucket: len(members) for bucket, members in buckets if len(members) < self.batch_size}
+        sizes = {bucket: len(members) for bucket, members in self.buckets.items()}
+        return {bucket: size for bucket, size in sizes.items() if 0 < size < self.batch_size}
 
     def clip_idx(self, sample_id: int) -> int:
         """Which clip of the dataset stands at a position of the stream."""
@@ -236,7 +268,7 @@ class FootageClips:
         """The groups of an epoch, each a list of clips."""
         rng = Random(f"footage/{self.seed}/{epoch}")
         groups = []
-        for members in self.dataset.buckets.values():
+        for members in self.buckets.values():
             shuffled = rng.sample(members, len(members))
             for start in range(0, len(members) - self.batch_size + 1, self.batch_size):
                 groups.append(shuffled[start : start + self.batch_size])
@@ -244,13 +276,21 @@ class FootageClips:
         return groups
 
 
-def open_footage(folder: str | Path, batch_size: int, seed: int = 0) -> FootageClips:
+def open_footage(
+    folder: str | Path, batch_size: int, seed: int = 0, held_out: tuple[str, ...] = ()
+) -> FootageClips:
     """The stream of a dataset, tied to what the dataset holds now; warns of clips that never come.
+
+    Args:
+        folder: Of the dataset.
+        batch_size: See `FootageClips`, as for all that follow.
+        seed: Of the order.
+        held_out: Videos that are left out.
 
     Raises:
         ValueError: If the folder is not a dataset, or no bucket of it fills a batch.
     """
-    clips = FootageClips(str(folder), batch_size, seed, load_dataset(folder).fingerprint)
+    clips = FootageClips(str(folder), batch_size, seed, load_dataset(folder).fingerprint, held_out)
     if clips.never_shown:
         shapes = ", ".join(f"{bucket} ({count} clips)" for bucket, count in clips.never_shown.items())
         warnings.warn(

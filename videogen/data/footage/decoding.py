@@ -177,6 +177,8 @@ def _decode_video(path: Path) -> Iterator[DecodedFrame]:
             others = "audio only" if container.streams.audio else "no stream of pictures"
             raise UnreadableVideoError(f"holds no video ({others})")
         stream = streams[0]
+        if stream.codec_context is None:
+            raise UnreadableVideoError("its header names no format of pictures that can be decoded")
         stream.thread_count = 1  # the files are spread over the cores
         decoder = _alpha_decoder(stream)
         video_format = None

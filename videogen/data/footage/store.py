@@ -4,6 +4,7 @@
     report.html              what happened to each video
     latents/*.safetensors    latents of some clips each, `(C, f, h, w)`
     text/*.safetensors       embeddings `(L, D)` and masks `(L,)` of some captions each
+    pixels/*.safetensors     frames `(F, H, W, 3)` uint8 of some clips each, where they were asked for
     videos/*.safetensors     what was found out about each video, by its content, so that it is read once
 
 Every tensor's name is a hash of all that it was made from, and every file is written whole or not at all. So
@@ -34,11 +35,13 @@ from videogen.data.footage.inspection import Inspection
 
 INDEX_NAME = "dataset.json"
 REPORT_NAME = "report.html"
-LATENTS, TEXT, VIDEOS = "latents", "text", "videos"
+LATENTS, TEXT, PIXELS, VIDEOS = "latents", "text", "pixels", "videos"
 MASK_SUFFIX = ".mask"
 
 INSPECTION_VERSION = 1
 """Part of the name of what is remembered about a video: to be raised when inspections find other things."""
+
+_SHARD_NAMES, _SHARD_BYTES = 64, 64 * 2**20  # what an interruption at worst does over again
 
 
 def content_key(**parts: Any) -> str:
@@ -75,7 +78,7 @@ def check_dataset_folder(out: Path, footage: Path) -> None:
         raise ValueError(f"`out` {str(out)!r} holds the footage {str(footage)!r}: choose another folder")
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` {str(out)!r} is a file: choose a folder")
-    known = {INDEX_NAME, REPORT_NAME, LATENTS, TEXT, VIDEOS}
+    known = {INDEX_NAME, REPORT_NAME, LATENTS, TEXT, PIXELS, VIDEOS}
     if out.is_dir():
         strangers = [path.name for path in out.iterdir() if path.name not in known and path.name[0] != "."]
         if strangers:
@@ -87,14 +90,37 @@ class ShardFolder:
 
     Args:
         folder: Where they are; it need not exist yet.
+        max_names: How many names at most `put` gathers in one shard.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, max_names: int = _SHARD_NAMES) -> None:
         self.folder = folder
+        self.max_names = max_names
+        self._waiting: dict[str, Tensor] = {}
         self.shard_of: dict[str, str] = {}
         for shard in sorted(folder.glob("*.safetensors")) if folder.is_dir() else ():
             for name in _names_in(shard):
                 self.shard_of.setdefault(name, shard.name)
+
+    def put(self, tensors: Mapping[str, Tensor]) -> None:
+        """Let tensors wait for the next shard, all of them for the same, and write it once it is full.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        self._waiting.update(tensors)
+        num_bytes = sum(tensor.nbytes for tensor in self._waiting.values())
+        if len(self._waiting) >= self.max_names or num_bytes >= _SHARD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits.
+
+        Raises:
+            OSError: If it cannot be written.
+        """
+        waiting, self._waiting = self._waiting, {}
+        self.add(waiting)
 
     def add(self, tensors: Mapping[str, Tensor]) -> None:
         """Write a shard, named after what it holds.

@@ -1,0 +1,75 @@
+"""`videogen finetune-codec`: train the decoder of a model's codec on footage; light to import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def finetune_codec_command(
+    dataset: Annotated[
+        Path,
+        typer.Argument(metavar="DATASET", show_default=False, help="What `videogen prepare --pixels` wrote."),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", show_default=False, help="Of the run: result, log, previews.")
+    ],
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", help="The model whose codec to train. By default the embedded one."),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 500,
+    batch_size: Annotated[int, typer.Option(help="Clips per step, over all processes.")] = 8,
+    learning_rate: Annotated[float, typer.Option(help="At its height; it falls as a cosine.")] = 1e-3,
+    held_out: Annotated[
+        float, typer.Option(metavar="SHARE", help="Of the videos: measured on, and not trained on.")
+    ] = 0.1,
+    gradient_accumulation_steps: Annotated[
+        int, typer.Option(help="Parts to work a batch off in, for less memory.")
+    ] = 1,
+    mixed_precision: Annotated[str, typer.Option(metavar="NAME", help="no or bf16.")] = "no",
+    validate_every: Annotated[
+        int | None, typer.Option(help="Steps between measurements; 0 for none. By default a quarter.")
+    ] = None,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
+    num_data_workers: Annotated[int, typer.Option(help="Processes that read clips ahead of time.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
+    max_minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint after this time.")] = None,
+    tracker: Annotated[
+        str | None, typer.Option(metavar="NAME", help="tensorboard, to log there too.")
+    ] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Leave an accelerator unused.")] = False,
+) -> None:
+    """Make a model's pictures of your own footage sharper: train its decoder, and nothing else.
+
+    The latents stay as they are, and so the denoiser and its adapters go on to fit. Tells the PSNR of videos
+    that are held out, before, during and after. The same command goes on, exactly.
+    """
+    from videogen.data.footage.store import read_index
+
+    read_index(dataset)  # a wrong folder is told before anything heavy is imported
+
+    from videogen.train.finetune_codec import CodecFinetuneSettings, codec_finetune_config
+    from videogen.train.loop import train
+
+    settings = CodecFinetuneSettings(
+        model=model,
+        num_steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        held_out=held_out,
+        gradient_accumulation_steps=gradient_accumulation_steps,
+        mixed_precision=mixed_precision,
+        validate_every=validate_every,
+        checkpoint_every=checkpoint_every,
+        num_data_workers=num_data_workers,
+        seed=seed,
+    )
+    config = codec_finetune_config(dataset, settings)
+    result = train(config, out, tracker=tracker, cpu=cpu, max_minutes=max_minutes, rehearsed=True)
+    if not result.finished:
+        typer.echo(f"stopped at step {result.step} of {steps}: the same command goes on")
+        return
+    typer.echo(f"{result.step} steps done, a whole model with the new decoder: {out / 'result'}")
