@@ -9,6 +9,7 @@ from typer.testing import CliRunner, Result
 import videogen
 from tests.videos import moving_bar, write_video
 from videogen.cli import app
+from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.train.footage_encoders import load_encoders
 
 SMALL = ("--batch-size", 2, "--held-out", 0.4, "--cpu")
@@ -58,7 +59,9 @@ def test_a_stopped_run_ends_where_a_straight_one_does_and_tells_what_was_gained(
     assert after > before
     weights = Path("result/vae/diffusion_pytorch_model.safetensors")
     assert (tmp_path / "straight" / weights).read_bytes() == (tmp_path / "stopped" / weights).read_bytes()
-    assert videogen.load(tmp_path / "stopped" / "result").vae.config == load_encoders().codec.config
+    codec = load_encoders().codec
+    assert isinstance(codec, VideoAutoencoder)
+    assert videogen.load(tmp_path / "stopped" / "result").vae.config == codec.config
 
 
 @pytest.mark.parametrize(
