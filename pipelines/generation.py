@@ -32,6 +32,7 @@ from videogen.sampling.schedulers import (
     initial_noise_sigma,
     prediction_type_of,
     scale_model_input,
+    set_timesteps,
 )
 from videogen.text.contract import PromptEncoder
 
@@ -241,7 +242,7 @@ class TextToVideo(LatentGenerator):
                 negative_prompt_embeds=negative_prompt_embeds,
             )
         scheduler = copy.deepcopy(self.scheduler)  # which keeps the state of this one call
-        scheduler.set_timesteps(steps, device=self.execution_device)  # type: ignore[attr-defined]
+        set_timesteps(scheduler, steps, self.execution_device)
         guide = GuidanceCall(
             guidance or ClassifierFreeGuidance(), guidance_scale, scheduler, self.prediction_type
         )

@@ -18,7 +18,7 @@ from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.output import VideoPipelineOutput
 from videogen.pipelines.text_to_video import TextToVideoPipeline
 from videogen.sampling.noise import sample_noise, seeded_generator
-from videogen.sampling.schedulers import SCHEDULERS, flow_scheduler, make_scheduler
+from videogen.sampling.schedulers import FLOW_SHIFT, SCHEDULERS, flow_scheduler, make_scheduler
 
 PROMPT = "a large red circle moves left"
 OTHER = "a small blue star rotates on a white background"
@@ -220,14 +220,14 @@ def test_callback_sees_every_step_and_what_it_asks_for(pipeline: TextToVideo) ->
     )
     assert torch.equal(watched, plain)
     assert [step for step, _, _ in seen] == [0, 1, 2]
-    assert [timestep for _, timestep, _ in seen] == [float(t) for t in flow_timesteps(3)]
+    assert [timestep for _, timestep, _ in seen] == pytest.approx(flow_timesteps(3).tolist())
     assert all(tensors == set(names) for _, _, tensors in seen)
 
 
 def flow_timesteps(steps: int) -> Tensor:
-    scheduler = flow_scheduler()
-    scheduler.set_timesteps(steps)
-    return torch.as_tensor(scheduler.timesteps)
+    """Each step removes an equal share, before the shift of the times."""
+    even = 1 - torch.arange(steps) / steps
+    return 1000 * FLOW_SHIFT * even / (1 + (FLOW_SHIFT - 1) * even)
 
 
 def test_callback_replaces_latents_and_embeddings(pipeline: TextToVideo) -> None:

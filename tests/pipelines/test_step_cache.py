@@ -13,7 +13,7 @@ from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
 from videogen.pipelines.generation import TextToVideo
 from videogen.sampling.noise import clip_generators
-from videogen.sampling.schedulers import flow_scheduler
+from videogen.sampling.schedulers import flow_scheduler, set_timesteps
 
 PROMPTS = ["a large red circle moves left", "a small blue star rotates on a white background"]
 NUM_STEPS = 4
@@ -77,7 +77,7 @@ def test_guidance_is_that_of_the_last_step_that_computed_it(pipeline: TextToVide
     embeds, negative = pipeline.encode_prompt(PROMPTS)
     assert negative is not None
     masks = [text.ne(0).any(-1) for text in (negative, embeds)]
-    pipeline.scheduler.set_timesteps(NUM_STEPS)  # type: ignore[attr-defined]
+    set_timesteps(pipeline.scheduler, NUM_STEPS, torch.device("cpu"))
     with torch.no_grad():
         for step_idx, timestep in enumerate(pipeline.scheduler.timesteps):  # type: ignore[attr-defined]
             noise_pred = pipeline.unet(latents, timestep, embeds, masks[1]).sample

@@ -155,6 +155,19 @@ def make_scheduler(name: str, prediction_type: str, trained: SchedulerMixin) -> 
     return kind(**settings | kept)
 
 
+def set_timesteps(scheduler: SchedulerMixin, num_inference_steps: int, device: torch.device) -> None:
+    """Lay out the steps of a call.
+
+    On a flow diffusers' Euler spreads n steps from noise to the last step of training, where the clip is all
+    but clean: the last step then removes nothing, and n steps do the work of n - 1. Here each of them removes
+    one n-th, before the shift.
+    """
+    steps: dict[str, Any] = {"num_inference_steps": num_inference_steps}
+    if type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler":
+        steps = {"sigmas": [1 - step / num_inference_steps for step in range(num_inference_steps)]}
+    scheduler.set_timesteps(**steps, device=device)  # type: ignore[attr-defined]
+
+
 def prediction_type_of(scheduler: SchedulerMixin) -> str:
     """What the denoiser must predict: `flow_prediction`, `epsilon`, `v_prediction` or `sample`."""
     if type(scheduler).__name__.startswith("FlowMatch"):
