@@ -33,8 +33,8 @@ TINY: dict[type[nn.Module], dict[str, Any]] = {
     GANGenerator3D: _SIZES | {"num_layers": 2, "noise_dim": 4, "conv_dim": 8},
     GANDiscriminator3D: {
         "in_channels": 4,
-        "block_out_channels": (8, 16),
-        "layers_per_block": 1,
+        "hidden_size": 16,
+        "num_layers": 1,
         "cross_attention_dim": 16,
     },
 }

@@ -38,8 +38,8 @@ CONFIGS: dict[str, LatentObjectiveConfig] = {
         num_layers=1,
         noise_dim=4,
         conv_dim=8,
-        block_out_channels=(8, 16),
-        layers_per_block=1,
+        discriminator_size=16,
+        discriminator_layers=1,
     ),
     "vae": VAEObjectiveConfig(
         **_SIZES, **_TEXT, encoder_layers=1, num_layers=3, clip_dim=4, conv_dim=8, warm_up_clips=12

@@ -31,8 +31,8 @@ class GANObjectiveConfig(LatentObjectiveConfig):
         num_layers: Of the generator.
         num_attention_heads: Of the generator.
         conv_dim: Of the generator.
-        block_out_channels: Of the discriminator.
-        layers_per_block: Of the discriminator.
+        discriminator_size: The `hidden_size` of the discriminator.
+        discriminator_layers: Its `num_layers`.
         gamma: Weight of the gradient penalties.
         penalty_rate: Share of a batch that they are computed on.
         mismatch_weight: Weight of real clips with captions of others.
@@ -44,8 +44,8 @@ class GANObjectiveConfig(LatentObjectiveConfig):
     num_layers: int = 4
     num_attention_heads: int = 4
     conv_dim: int = 96
-    block_out_channels: tuple[int, int] = (64, 192)
-    layers_per_block: int = 2
+    discriminator_size: int = 192
+    discriminator_layers: int = 3
     gamma: float = 1.0
     penalty_rate: float = 0.25
     mismatch_weight: float = 1.0
@@ -73,8 +73,8 @@ class GANObjectiveConfig(LatentObjectiveConfig):
         )
         discriminator = GANDiscriminator3D(
             in_channels=channels,
-            block_out_channels=self.block_out_channels,
-            layers_per_block=self.layers_per_block,
+            hidden_size=self.discriminator_size,
+            num_layers=self.discriminator_layers,
             cross_attention_dim=self.text_dim,
         )
         return GANObjective(codec, self.make_text_encoder(), generator, discriminator, self)

@@ -52,7 +52,7 @@ class VAEObjectiveConfig(LatentObjectiveConfig):
     token_dim: int = 4
     conv_dim: int = 96
     least_std: float = 0.1
-    group_weights: tuple[float, float, float] = (1.0, 2.0, 20.0)
+    group_weights: tuple[float, float, float] = (1.0, 1.0, 100.0)
     free_nats: float = 2.0
     warm_up_clips: int = 5_000
 

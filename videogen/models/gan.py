@@ -20,10 +20,12 @@ from torch import Tensor, nn
 
 from videogen.models.text_context import TextContext
 from videogen.models.transformer_layers import (
+    PATCH,
     GridTransformer,
     LatentsHead,
     check_latents,
     grid_of,
+    patchify,
     prepare_text,
 )
 from videogen.sampling.noise import sample_noise
@@ -137,8 +139,8 @@ class GANDiscriminator3D(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: Channels C of the latents.
-        block_out_channels: Channels at the full and at half the resolution.
-        layers_per_block: Residual blocks at each.
+        hidden_size: Channels at half the resolution of the latents, where it works: four cells go into one.
+        num_layers: Residual blocks.
         cross_attention_dim: Width of the caption embeddings.
     """
 
@@ -146,19 +148,16 @@ class GANDiscriminator3D(ModelMixin, ConfigMixin):
     def __init__(
         self,
         in_channels: int = 16,
-        block_out_channels: tuple[int, int] = (64, 192),
-        layers_per_block: int = 2,
+        hidden_size: int = 192,
+        num_layers: int = 3,
         cross_attention_dim: int = 256,
     ) -> None:
         super().__init__()
-        fine, coarse = block_out_channels
-        self.conv_in = nn.Conv2d(in_channels, fine, 3, padding=1)
-        self.fine_blocks = nn.ModuleList(CriticBlock(fine) for _ in range(layers_per_block))
-        self.downsample = nn.Conv2d(4 * fine, coarse, 1)
-        self.coarse_blocks = nn.ModuleList(CriticBlock(coarse) for _ in range(layers_per_block))
-        self.to_features = nn.Linear(coarse, coarse)
-        self.to_score = nn.Linear(coarse, 1)
-        self.text_embedding = nn.Linear(cross_attention_dim, coarse)
+        self.conv_in = nn.Conv2d(in_channels * PATCH**2, hidden_size, 3, padding=1)
+        self.blocks = nn.ModuleList(CriticBlock(hidden_size) for _ in range(num_layers))
+        self.to_features = nn.Linear(hidden_size, hidden_size)
+        self.to_score = nn.Linear(hidden_size, 1)
+        self.text_embedding = nn.Linear(cross_attention_dim, hidden_size)
 
     def forward(self, sample: Tensor, text: Tensor) -> Tensor:
         """Judge clips.
@@ -178,14 +177,10 @@ class GANDiscriminator3D(ModelMixin, ConfigMixin):
     def features(self, sample: Tensor) -> Tensor:
         """What there is to say of clips `(B, C, f, h, w)` before their captions are known: `(B, c)`."""
         check_latents(sample, self.config["in_channels"])
-        num_frames, height, width = sample.shape[2:]
-        frames = sample.transpose(1, 2).flatten(0, 1)
-        frames = F.pad(frames, (0, width % 2, 0, height % 2), mode="replicate")
-        maps = self.conv_in(frames)
-        for block in self.fine_blocks:
-            maps = block(maps, num_frames)
-        maps = self.downsample(F.pixel_unshuffle(maps, 2))
-        for block in self.coarse_blocks:
+        patches, (num_frames, rows, _) = patchify(sample)
+        maps = patches.transpose(1, 2).unflatten(2, (num_frames, rows, -1))  # (B, 4C, f, rows, columns)
+        maps = self.conv_in(maps.transpose(1, 2).flatten(0, 1))
+        for block in self.blocks:
             maps = block(maps, num_frames)
         pooled = maps.unflatten(0, (-1, num_frames)).mean((1, 3, 4))
         return F.leaky_relu(self.to_features(pooled), 0.2)
