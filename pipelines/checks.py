@@ -11,7 +11,7 @@ from torch import Tensor
 from videogen.codec.contract import check_clip_size
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
-CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds")
+CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "predicted_latents")
 
 
 def check_prompts(

@@ -25,8 +25,9 @@ from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
 from videogen.pipelines.checks import check_choices, check_numbers, check_prompts, check_size
 from videogen.pipelines.output import VideoPipelineOutput
-from videogen.sampling.guidance import classifier_free, classifier_free_by_difference
+from videogen.sampling.guidance_kinds import ClassifierFreeGuidance, Guidance, GuidanceCall
 from videogen.sampling.noise import sample_noise, seeded_generator
+from videogen.sampling.predictions import predict_clean
 from videogen.sampling.schedulers import (
     check_prediction_type,
     initial_noise_sigma,
@@ -136,6 +137,7 @@ class TextToVideo:
         prompt_embeds: Tensor | None = None,
         negative_prompt_embeds: Tensor | None = None,
         step_cache: StepCache | None = None,
+        guidance: Guidance | None = None,
         output_type: str = "np",
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
@@ -150,7 +152,7 @@ class TextToVideo:
             height: In pixels, a multiple of the codec's compression in space.
             width: In pixels, likewise.
             num_inference_steps: Denoising steps.
-            guidance_scale: Of classifier-free guidance; 1 and below is none, at half the cost.
+            guidance_scale: Of guidance; 1 and below is none, at half the cost.
             num_videos_per_prompt: Clips per prompt; those of one prompt follow each other.
             seed: Clip k of the call is made from `seed + k`, and so equals one made alone with that seed.
             generator: In place of `seed`: one per clip, or one that is drawn from clip by clip.
@@ -158,11 +160,14 @@ class TextToVideo:
             prompt_embeds: In place of `prompt`, `(P, L, D)` as `encode_prompt` returns them.
             negative_prompt_embeds: In place of `negative_prompt`, `(P, L, D)`.
             step_cache: What steps take over from earlier ones: faster, and another clip. By default nothing.
+            guidance: How the predictions with and without the prompt become one, see
+                `videogen.sampling.guidance_kinds`; None is classifier-free guidance.
             output_type: `np`, `pt`, `pil` or `latent`; see `VideoPipelineOutput`.
             return_dict: Whether to return a `VideoPipelineOutput` rather than a tuple.
             callback_on_step_end: Called after each step with (pipeline, step index, timestep, tensors); what
                 it returns under `latents`, `prompt_embeds` or `negative_prompt_embeds` replaces those in use.
-            callback_on_step_end_tensor_inputs: Names of the tensors it is given.
+            callback_on_step_end_tensor_inputs: Names of the tensors it is given: those three, or
+                `predicted_latents`, the clean latents `(B, C, f, h, w)` that the step's prediction means.
 
         Returns:
             The clips, one for each prompt and `num_videos_per_prompt`.
@@ -189,6 +194,8 @@ class TextToVideo:
         guided = guidance_scale > 1
         if step_cache is not None:
             step_cache.check_fits(self.unet.cache_kinds, steps, guided)
+        if guidance is not None:
+            guidance.check_fits(guidance_scale, step_cache)
         if not guided and (negative_prompt or negative_prompt_embeds is not None):
             warnings.warn("the negative prompt is ignored: it needs a guidance above 1", stacklevel=2)
 
@@ -210,11 +217,18 @@ class TextToVideo:
         with self.progress_bar(total=steps) as bar:
             timesteps = self.scheduler.timesteps  # type: ignore[attr-defined]
             cache = None if step_cache is None else FeatureCache(step_cache, len(timesteps))
+            guide = GuidanceCall(
+                guidance or ClassifierFreeGuidance(), guidance_scale, self.scheduler, self.prediction_type
+            )
             for step_idx, timestep in enumerate(timesteps):
                 if cache is not None:
                     cache.start_step(step_idx)
-                model_input = scale_model_input(self.scheduler, latents, timestep)
-                noise_pred = self._predict(model_input, timestep, text, guidance_scale, cache)
+                noise_pred = self._predict(latents, timestep, text, guide, cache)
+                predicted_latents = None
+                if "predicted_latents" in callback_on_step_end_tensor_inputs:
+                    predicted_latents = predict_clean(
+                        noise_pred, latents, timestep, self.scheduler, self.prediction_type
+                    )
                 latents = self.scheduler.step(  # type: ignore[attr-defined]
                     noise_pred, timestep, latents, return_dict=False, **step_extras
                 )[0]
@@ -223,6 +237,7 @@ class TextToVideo:
                         "latents": latents,
                         "prompt_embeds": prompt_embeds,
                         "negative_prompt_embeds": negative_prompt_embeds,
+                        "predicted_latents": predicted_latents,
                     }
                     offered = {name: tensors[name] for name in callback_on_step_end_tensor_inputs}
                     answer = callback_on_step_end(self, step_idx, timestep, offered)
@@ -232,6 +247,7 @@ class TextToVideo:
                     negative_prompt_embeds = answer.pop("negative_prompt_embeds", negative_prompt_embeds)
                     if new_text:
                         text = self._text_context(prompt_embeds, negative_prompt_embeds)
+                        guide.memory.clear()
                         if cache is not None:
                             cache.clear()
                 if not bool(torch.isfinite(latents).all()):
@@ -336,23 +352,27 @@ class TextToVideo:
         latents: Tensor,
         timestep: Tensor,
         text: TextContext,
-        guidance_scale: float,
+        guide: GuidanceCall,
         cache: FeatureCache | None,
     ) -> Tensor:
         """The prediction in float32, made in any dtype; guided if there are negative prompts."""
-        difference = None if cache is None else cache.kept("guidance", self.unet, len(latents))
-        if difference is not None:
+        evaluation = guide.evaluation(latents, timestep)
+        guided = text.num_prompts > len(latents)
+        both = guided and guide.guidance.needs_uncond(evaluation)
+        difference = cache.kept("guidance", self.unet, len(latents)) if cache is not None and both else None
+        if guided and (not both or difference is not None):
             text = text.last(len(latents))
-        latents = latents.to(self.unet.dtype)
-        noise_pred = self.unet(latents, timestep, text, return_dict=False, cache=cache)[0].float()
-        if difference is not None:
-            return classifier_free_by_difference(noise_pred, difference, guidance_scale)
-        if text.num_prompts == len(latents):
+        model_input = scale_model_input(self.scheduler, latents, timestep).to(self.unet.dtype)
+        noise_pred = self.unet(model_input, timestep, text, return_dict=False, cache=cache)[0].float()
+        if not both:
             return noise_pred
-        noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)
-        if cache is not None:
-            cache.keep("guidance", self.unet, noise_pred_text - noise_pred_uncond)
-        return classifier_free(noise_pred_uncond, noise_pred_text, guidance_scale)
+        if difference is not None:
+            noise_pred_uncond, noise_pred_text = noise_pred - difference, noise_pred
+        else:
+            noise_pred_uncond, noise_pred_text = noise_pred.chunk(2)
+            if cache is not None:
+                cache.keep("guidance", self.unet, noise_pred_text - noise_pred_uncond)
+        return guide.guidance.combine(noise_pred_uncond, noise_pred_text, guide.guidance_scale, evaluation)
 
     def _finish(self, latents: Tensor, output_type: str) -> Any:
         if output_type == "latent":

@@ -13,6 +13,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
+from videogen.pipelines.checks import CALLBACK_TENSORS
 from videogen.pipelines.generation import TextToVideo
 from videogen.text.encoder import TextEncoder
 
@@ -33,7 +34,7 @@ class TextToVideoPipeline(TextToVideo, DiffusionPipeline):
     text_encoder: TextEncoder
 
     model_cpu_offload_seq = "text_encoder->unet->vae"  # type: ignore[assignment]
-    _callback_tensor_inputs = ("latents", "prompt_embeds", "negative_prompt_embeds")
+    _callback_tensor_inputs = CALLBACK_TENSORS
 
     def __init__(
         self,

@@ -109,6 +109,7 @@ def test_a_clip_is_what_the_pipeline_makes_and_its_recipe_says_how(model: Path) 
         "guidance_scale": 2.5,
         "scheduler": "unipc",
         "scheduler_class": "UniPCMultistepScheduler",
+        "guidance": None,
         "cache": "text=2,guidance=3",
         "num_frames": 4,
         "height": 16,

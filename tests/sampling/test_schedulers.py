@@ -1,6 +1,8 @@
 """Schedulers by name: each set for what the denoiser predicts, with the noise schedule of the model."""
 
 import inspect
+import re
+import warnings
 
 import pytest
 import torch
@@ -22,6 +24,9 @@ from videogen.sampling.schedulers import (
     step_arguments,
 )
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*distilled:UserWarning")
+
+STOCHASTIC = {"ddpm", "euler_a", "dpm++sde", "lcm", "tcd"}
 NAMES = [(kind, name) for kind, names in SCHEDULERS.items() for name in names]
 
 
@@ -49,7 +54,7 @@ def test_a_scheduler_of_the_same_class_is_the_same() -> None:
     assert not ddpm.config["clip_sample"]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", SCHEDULERS["flow_prediction"])
+@pytest.mark.parametrize("name", sorted(SCHEDULERS["flow_prediction"].keys() - STOCHASTIC))
 @pytest.mark.parametrize("num_steps", [2, 8])
 def test_flow_schedulers_lead_from_noise_to_the_clip(name: str, num_steps: int) -> None:
     """With the velocity of a single clip every path is straight: noise - x, at every time."""
@@ -80,20 +85,47 @@ def test_the_default_takes_more_of_its_steps_at_high_noise() -> None:
     assert abs(scheduler.timesteps[3] / 1000 - shifted[3]) < 0.05
 
 
-@pytest.mark.parametrize(("kind", "name"), [("flow_prediction", "ddim"), ("epsilon", "heun")])
-def test_unknown_names_list_the_known(kind: str, name: str) -> None:
-    with pytest.raises(
-        ValueError, match=f"`scheduler` '{name}' is unknown for a model with '{kind}'"
-    ) as error:
-        make_scheduler(name, kind, flow_scheduler())
+@pytest.mark.parametrize("kind", SCHEDULERS)
+def test_unknown_names_list_the_known(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"`scheduler` 'foo' is unknown for a model with '{kind}'") as error:
+        make_scheduler("foo", kind, flow_scheduler())
     assert str(error.value).endswith(f"known are {', '.join(SCHEDULERS[kind])}")
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "reason"),
+    [
+        ("flow_prediction", "ddim", "on a flow the same method is euler"),
+        ("flow_prediction", "dpm++2m_karras", "gives NaN; use dpm"),
+        ("flow_prediction", "tcd", "use lcm for a distilled flow"),
+        ("epsilon", "flow_heun", "it is for models that predict a velocity of a flow; use heun"),
+        ("sample", "pndm", "diffusers has not written it for 'sample'"),
+    ],
+)
+def test_names_that_do_not_fit_are_refused_with_the_reason(kind: str, name: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=f"does not fit a model with '{kind}': .*{reason}.* Known are "):
+        make_scheduler(name, kind, flow_scheduler())
+
+
+def test_every_name_is_known_or_refused_with_a_reason() -> None:
+    names = {name for kind in SCHEDULERS for name in SCHEDULERS[kind]}
+    for kind, known in SCHEDULERS.items():
+        for name in sorted(names - known.keys()):
+            with pytest.raises(ValueError, match=re.escape(f"`scheduler` {name!r} does not fit")):
+                make_scheduler(name, kind, flow_scheduler())
+
+
 def test_a_prediction_without_any_choice() -> None:
-    with pytest.raises(
-        ValueError, match=r"no `scheduler` can be chosen .* 'sample': .* flow_prediction, epsilon"
-    ):
-        make_scheduler("euler", "sample", flow_scheduler())
+    with pytest.raises(ValueError, match=r"no `scheduler` can be chosen .* 'score': .* flow_prediction, eps"):
+        make_scheduler("euler", "score", flow_scheduler())
+
+
+def test_schedulers_of_distilled_models_are_allowed_with_a_warning() -> None:
+    with pytest.warns(UserWarning, match=r"for models that were distilled .* saved with DDIMScheduler"):
+        scheduler = make_scheduler("lcm", "epsilon", DDIMScheduler(clip_sample=False))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        make_scheduler("tcd", "epsilon", scheduler)
 
 
 def test_prediction_types() -> None:

@@ -20,7 +20,7 @@ from videogen.data.footage.dataset import FootageDataset, load_dataset
 from videogen.models.lora import add_lora, save_lora
 from videogen.pipelines.loading import load
 from videogen.pipelines.text_to_video import TextToVideoPipeline
-from videogen.sampling.noise import seeded_generator
+from videogen.sampling.noise import NOISE_PRIORS, sample_offset, sample_prior_noise, seeded_generator
 from videogen.sampling.schedulers import prediction_type_of
 from videogen.text.contract import EncodedText
 from videogen.text.encoder import TextEncoder
@@ -28,7 +28,6 @@ from videogen.text.words import save_words
 from videogen.train.footage_encoders import check_dataset_fits
 from videogen.train.objectives.base import Objective, ObjectiveConfig
 from videogen.train.objectives.diffusion import DiffusionObjective
-from videogen.train.objectives.noise import NOISE_PRIORS, sample_offset, sample_prior_noise
 from videogen.train.objectives.noise_process import changed_scheduler, make_noise_process
 
 _MOST_COMPARED = 256  # clips of a dataset that a preview is compared with

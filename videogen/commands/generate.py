@@ -38,6 +38,7 @@ from videogen.pipelines.loading import (
     read_packed_components,
     split_lora_choice,
 )
+from videogen.sampling.guidance_kinds import parse_guidance
 from videogen.sampling.schedulers import make_scheduler
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -54,7 +55,8 @@ class Settings:
         scheduler: A name that `make_scheduler` knows.
         negative_prompt: What to steer away from.
         num_inference_steps: Denoising steps.
-        guidance_scale: Of classifier-free guidance.
+        guidance_scale: Of guidance.
+        guidance: Its kind, as `parse_guidance` reads it.
         num_frames: Frames per clip.
         height: In pixels.
         width: In pixels.
@@ -71,6 +73,7 @@ class Settings:
     negative_prompt: str = ""
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    guidance: str | None = None
     num_frames: int | None = None
     height: int | None = None
     width: int | None = None
@@ -149,6 +152,7 @@ class ClipMaker:
 
     def __init__(self, settings: Settings, num_clips: int, watch: Stopwatch) -> None:
         self.step_cache = None if settings.cache is None else StepCache.parse(settings.cache)
+        self.guidance = None if settings.guidance is None else parse_guidance(settings.guidance)
         dtype = check_dtype(settings.dtype)
         device = check_device(settings.device)
         set_attention_backend(settings.attention, device)
@@ -199,6 +203,7 @@ class ClipMaker:
                 guidance_scale=numbers.guidance_scale,
                 seed=clip.seed,
                 step_cache=self.step_cache,
+                guidance=self.guidance,
                 output_type="latent",
                 return_dict=False,
             )[0]
@@ -221,6 +226,7 @@ class ClipMaker:
             **asdict(self.numbers),
             "scheduler": settings.scheduler,
             "scheduler_class": type(self.generator.scheduler).__name__,
+            "guidance": None if self.guidance is None else str(self.guidance),
             "cache": settings.cache,
             "dtype": settings.dtype,
             "device": settings.device,

@@ -1,4 +1,4 @@
-"""Noise that belongs to a sample, whatever batch the sample is in."""
+"""Noise that belongs to a sample, whatever batch the sample is in, and whose frames may be alike."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+NOISE_PRIORS = ("independent", "mixed", "progressive")
 _MASK = (1 << 64) - 1
 
 
@@ -23,3 +24,47 @@ def sample_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) ->
     return torch.stack(
         [torch.randn(*shape, generator=generator, device=generator.device) for generator in generators]
     )
+
+
+def sample_prior_noise(
+    shape: Sequence[int], generators: Sequence[torch.Generator], prior: str, strength: float = 1.0
+) -> Tensor:
+    """Noise of unit variance whose frames are alike (PYoCo, Ge et al. 2023, arXiv:2305.10474, section 4.1).
+
+    With a = `strength`, frames i and j of the same clip have the covariance
+
+        independent    0
+        mixed          a^2 / (1 + a^2)                  the frames share one part of their noise
+        progressive    (a / sqrt(1 + a^2))^|i - j|      each frame goes on from the one before
+
+    A model that is trained so is at home with such noise: give it to the pipeline as `latents`.
+
+    Args:
+        shape: `(C, f, h, w)`.
+        generators: One for each clip.
+        prior: One of `NOISE_PRIORS`.
+        strength: At least 0, where the frames are independent; the paper takes 1 for `mixed` and 2 for
+            `progressive`.
+
+    Returns:
+        `(len(generators), C, f, h, w)` float32.
+    """
+    shared, own = strength / (1 + strength**2) ** 0.5, (1 + strength**2) ** -0.5
+    channels, num_frames, height, width = shape
+    if prior == "mixed":
+        drawn = sample_noise((channels, num_frames + 1, height, width), generators)
+        return shared * drawn[:, :, :1] + own * drawn[:, :, 1:]
+    noise = sample_noise(shape, generators)
+    if prior == "progressive":
+        for frame in range(1, num_frames):
+            noise[:, :, frame] = shared * noise[:, :, frame - 1] + own * noise[:, :, frame]
+    return noise
+
+
+def sample_offset(num_channels: int, generators: Sequence[torch.Generator]) -> Tensor:
+    """Standard normal noise `(B, C, 1, 1, 1)`, one number for all places of a channel of a clip.
+
+    Added to the noise, it makes a model learn how bright a clip is as a whole, which other noise gives away
+    (Guttenberg 2023, "Diffusion with Offset Noise", crosslabs.org).
+    """
+    return sample_noise((num_channels, 1, 1, 1), generators)

@@ -3,8 +3,13 @@
 import pytest
 import torch
 
-from videogen.sampling.noise import sample_noise, seeded_generator
-from videogen.train.objectives.noise import NOISE_PRIORS, sample_offset, sample_prior_noise
+from videogen.sampling.noise import (
+    NOISE_PRIORS,
+    sample_noise,
+    sample_offset,
+    sample_prior_noise,
+    seeded_generator,
+)
 
 SHAPE = (4, 5, 16, 16)
 
