@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from videogen.codec.autoencoder import VideoAutoencoder
+    from videogen.exploration.explorer import explore
     from videogen.io import read_clip, write_clip
     from videogen.models.step_cache import StepCache
     from videogen.models.unet3d import UNet3D
     from videogen.models.uvit import UViT3D
     from videogen.pipelines.loading import load
     from videogen.pipelines.text_to_video import TextToVideoPipeline
+    from videogen.presets import Preset
     from videogen.text.encoder import TextEncoder
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Preset",
     "StepCache",
     "TextEncoder",
     "TextToVideoPipeline",
@@ -26,18 +29,21 @@ __all__ = [
     "UViT3D",
     "VideoAutoencoder",
     "__version__",
+    "explore",
     "load",
     "read_clip",
     "write_clip",
 ]
 
 _HOMES = {
+    "Preset": "videogen.presets",
     "StepCache": "videogen.models.step_cache",
     "TextEncoder": "videogen.text.encoder",
     "TextToVideoPipeline": "videogen.pipelines.text_to_video",
     "UNet3D": "videogen.models.unet3d",
     "UViT3D": "videogen.models.uvit",
     "VideoAutoencoder": "videogen.codec.autoencoder",
+    "explore": "videogen.exploration.explorer",
     "load": "videogen.pipelines.loading",
     "read_clip": "videogen.io",
     "write_clip": "videogen.io",

@@ -1,4 +1,4 @@
-"""The command line: `videogen generate`, `info`, `evaluate`, `prepare`, `finetune` and `verify-resume`.
+"""The command line: `videogen generate`, `info`, `evaluate`, `explore`, `prepare`, `finetune`, ...
 
 Nothing heavy is imported before a command needs it: help, the version and most mistakes are answered at once.
 """
@@ -16,6 +16,7 @@ import typer
 
 from videogen import __version__
 from videogen.commands.evaluate import evaluate_command
+from videogen.commands.explore import explore_command
 from videogen.commands.finetune import finetune_command
 from videogen.commands.messages import one_line_errors, one_line_warnings
 from videogen.commands.prepare import prepare_command
@@ -72,6 +73,14 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Denoising steps. By default the model's own.")] = None,
     guidance: Annotated[
         float | None, typer.Option(help="How closely to follow the prompt; 1 and below is without guidance.")
+    ] = None,
+    guidance_kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:KEY=VALUE,...]",
+            help="How guidance is done: cfg (the default), rescaled, interval, apg, adaptive; "
+            "like interval:low=0.2,high=0.8.",
+        ),
     ] = None,
     scheduler: Annotated[
         str | None,
@@ -139,6 +148,7 @@ def generate(
             negative_prompt=negative_prompt,
             num_inference_steps=steps,
             guidance_scale=guidance,
+            guidance=guidance_kind,
             num_frames=num_frames,
             height=height,
             width=width,
@@ -181,6 +191,15 @@ def _evaluate(**options: Any) -> None:
 
 
 app.command("evaluate")(_evaluate)
+
+
+@functools.wraps(explore_command)
+def _explore(**options: Any) -> None:
+    with one_line_errors(), one_line_warnings():
+        explore_command(**options)
+
+
+app.command("explore")(_explore)
 
 
 @functools.wraps(prepare_command)
