@@ -278,10 +278,8 @@ class TextToVideo(LatentGenerator):
             text = text.last(len(latents))
         model_input = scale_model_input(evaluation.scheduler, latents, timestep).to(self.unet.dtype)
         noise_pred = self.unet(model_input, timestep, text, return_dict=False, cache=cache)[0].float()
-        if not guided:
-            return noise_pred
         if not both:
-            return guide.guidance.without_uncond(noise_pred, guide.guidance_scale, evaluation)
+            return noise_pred
         if difference is not None:
             noise_pred_uncond, noise_pred_text = noise_pred - difference, noise_pred
         else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from videogen.codec.autoencoder import VideoAutoencoder
+    from videogen.exploration.explorer import explore
     from videogen.io import read_clip, write_clip
     from videogen.models.step_cache import StepCache
     from videogen.models.unet3d import UNet3D
@@ -28,6 +29,7 @@ __all__ = [
     "UViT3D",
     "VideoAutoencoder",
     "__version__",
+    "explore",
     "load",
     "read_clip",
     "write_clip",
@@ -41,6 +43,7 @@ _HOMES = {
     "UNet3D": "videogen.models.unet3d",
     "UViT3D": "videogen.models.uvit",
     "VideoAutoencoder": "videogen.codec.autoencoder",
+    "explore": "videogen.exploration.explorer",
     "load": "videogen.pipelines.loading",
     "read_clip": "videogen.io",
     "write_clip": "videogen.io",

@@ -17,6 +17,7 @@ import typer
 from videogen import __version__
 from videogen.commands.compare import compare_command
 from videogen.commands.evaluate import evaluate_command
+from videogen.commands.explore import explore_command
 from videogen.commands.finetune import finetune_command
 from videogen.commands.finetune_codec import finetune_codec_command
 from videogen.commands.messages import one_line_errors, one_line_warnings
@@ -96,7 +97,7 @@ def generate(
         str | None,
         typer.Option(
             metavar="NAME[:KEY=VALUE,...]",
-            help="How guidance is done: cfg (the default), rescaled, interval, apg, adaptive, extrapolated; "
+            help="How guidance is done: cfg (the default), rescaled, interval, apg, adaptive; "
             "like interval:low=0.2,high=0.8.",
         ),
     ] = None,
@@ -258,6 +259,15 @@ def _compare(**options: Any) -> None:
 
 
 app.command("compare")(_compare)
+
+
+@functools.wraps(explore_command)
+def _explore(**options: Any) -> None:
+    with one_line_errors(), one_line_warnings():
+        explore_command(**options)
+
+
+app.command("explore")(_explore)
 
 
 @functools.wraps(prepare_command)

@@ -18,7 +18,7 @@ from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.output import VideoPipelineOutput
 from videogen.pipelines.text_to_video import TextToVideoPipeline
 from videogen.sampling.noise import sample_noise, seeded_generator
-from videogen.sampling.schedulers import FLOW_SHIFT, SCHEDULERS, flow_scheduler, make_scheduler
+from videogen.sampling.schedulers import FLOW_SHIFT, SCHEDULERS, make_scheduler
 
 PROMPT = "a large red circle moves left"
 OTHER = "a small blue star rotates on a white background"

@@ -1,5 +1,6 @@
 """Models that predict v: the clips of the same model that predicts noise, and a start from pure noise."""
 
+import re
 from typing import Any
 
 import pytest
@@ -14,13 +15,17 @@ from videogen.sampling.schedulers import SCHEDULERS, make_scheduler
 
 PROMPT = "a red circle"
 
+BEGIN_AT_PURE_NOISE = ["ddim", "ddpm", "euler", "euler_a", "dpm++2m", "dpm++sde", "unipc"]
+pytestmark = pytest.mark.filterwarnings("ignore:.*distilled:UserWarning")
+
 
 def ddim(**settings: Any) -> DDIMScheduler:
     schedule = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
     return DDIMScheduler(**({"clip_sample": False, "steps_offset": 1} | schedule | settings))
 
 
-@pytest.mark.parametrize("name", SCHEDULERS["v_prediction"])
+# PNDM of diffusers averages what the network predicts, be it noise or v, which is not the same.
+@pytest.mark.parametrize("name", [name for name in SCHEDULERS["v_prediction"] if name != "pndm"])
 @pytest.mark.parametrize("guidance_scale", [1.0, 3.0])
 def test_clips_equal_those_of_a_prediction_of_the_noise(name: str, guidance_scale: float) -> None:
     """The same network, whose noise is turned into v on its way out: both are linear, and so is guidance."""
@@ -46,10 +51,13 @@ def test_clips_equal_those_of_a_prediction_of_the_noise(name: str, guidance_scal
     v_model.unet.register_forward_hook(to_velocity)
     options: dict[str, Any] = {"seed": 3, "num_inference_steps": 4, "guidance_scale": guidance_scale}
     expected = latents_of(noise_model, PROMPT, **options)
-    torch.testing.assert_close(latents_of(v_model, PROMPT, **options), expected, rtol=1e-3, atol=1e-3)
+    # With this spacing the network is told rounded timesteps, and the two divide by slightly other alphas.
+    tolerance = 2e-2 if name == "dpm++2m_karras" else 1e-3
+    velocity = latents_of(v_model, PROMPT, **options)
+    torch.testing.assert_close(velocity, expected, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", SCHEDULERS["v_prediction"])
+@pytest.mark.parametrize("name", [*BEGIN_AT_PURE_NOISE, "dpm++2m_karras", "lcm", "tcd"])
 def test_a_rescaled_schedule_begins_at_the_step_of_pure_noise(name: str) -> None:
     trained = ddim(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
     scheduler = make_scheduler(name, "v_prediction", trained)
@@ -61,6 +69,13 @@ def test_a_rescaled_schedule_begins_at_the_step_of_pure_noise(name: str) -> None
     assert latents.isfinite().all()
     assert seen[0][1] == 999 and len(seen) == 4
     torch.testing.assert_close(seen[0][0], noise, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["pndm", "heun", "lms", "dpm++2s", "deis"])
+def test_samplers_that_cannot_begin_at_pure_noise_are_refused(name: str) -> None:
+    trained = ddim(prediction_type="v_prediction", rescale_betas_zero_snr=True, timestep_spacing="trailing")
+    with pytest.raises(ValueError, match=f"'{re.escape(name)}' cannot begin at pure noise, .*: use ddim"):
+        make_scheduler(name, "v_prediction", trained)
 
 
 @pytest.mark.parametrize("name", ["ddim", "euler", "dpm++2m", "unipc"])

@@ -37,14 +37,8 @@ class Guidance(ABC):
         """The guided prediction, `(B, C, f, h, w)` like the other two."""
 
     def needs_uncond(self, evaluation: Evaluation) -> bool:
-        """Whether the network has to run without the prompt too; asked before it runs."""
+        """Whether the network has to run without the prompt too; if not, its prediction is taken as it is."""
         return True
-
-    def without_uncond(
-        self, noise_pred_text: Tensor, guidance_scale: float, evaluation: Evaluation
-    ) -> Tensor:
-        """The prediction where the network ran for the prompt alone: by default that one."""
-        return noise_pred_text
 
     def check_fits(self, guidance_scale: float, step_cache: StepCache | None) -> None:
         """Raise ValueError where it would have no effect, or not the one that the cache promises."""
@@ -212,64 +206,12 @@ class AdaptiveGuidance(Guidance):
         agreed = evaluation.memory.get("agreed", torch.zeros(len(noise_pred_text), dtype=torch.bool))
         agreed = agreed.to(noise_pred_text.device)
         guided = classifier_free(noise_pred_uncond, noise_pred_text, guidance_scale, evaluation)
-        uncond, text = (evaluation.to_clean(part).flatten(1) for part in (noise_pred_uncond, noise_pred_text))
-        evaluation.memory["agreed"] = agreed | (F.cosine_similarity(uncond, text) >= self.similarity)
+        clean_uncond = evaluation.to_clean(noise_pred_uncond).flatten(1)
+        clean_text = evaluation.to_clean(noise_pred_text).flatten(1)
+        evaluation.memory["agreed"] = agreed | (
+            F.cosine_similarity(clean_uncond, clean_text) >= self.similarity
+        )
         return torch.where(agreed[:, None, None, None, None], noise_pred_text, guided)
-
-
-@dataclass(frozen=True)
-class ExtrapolatedGuidance(Guidance):
-    """Classifier-free guidance whose pass without the prompt is made at some evaluations only.
-
-    Between them the difference that the prompt makes to the predicted clean clip is drawn out in a straight
-    line over the noise level, from the last two that were computed. After LinearAG of Castillo et al. 2023
-    (arXiv:2312.12487, section 6), whose coefficients are fitted to one model and one number of steps; these
-    are not fitted to anything.
-
-    Attributes:
-        every: The pass is made at the first two evaluations and then at every so-many-th; at least 1.
-    """
-
-    name: ClassVar[str] = "extrapolated"
-    decides_passes: ClassVar[bool] = True
-    every: int = 2
-
-    def __post_init__(self) -> None:
-        self._check_range("every", 1, 1000)
-        if self.every != int(self.every):
-            raise ValueError(f"`every` of guidance {self.name!r} must be a whole number, got {self.every!r}")
-
-    def needs_uncond(self, evaluation: Evaluation) -> bool:
-        """See `Guidance`."""
-        num_done = evaluation.memory.get("num_done", 0)
-        return num_done < 2 or (num_done - 1) % self.every == 0
-
-    def combine(
-        self,
-        noise_pred_uncond: Tensor,
-        noise_pred_text: Tensor,
-        guidance_scale: float,
-        evaluation: Evaluation,
-    ) -> Tensor:
-        """See `Guidance`."""
-        memory = evaluation.memory
-        difference = evaluation.to_clean(noise_pred_text) - evaluation.to_clean(noise_pred_uncond)
-        memory["known"] = [*memory.get("known", []), (evaluation.noise_level, difference)][-2:]
-        memory["num_done"] = memory.get("num_done", 0) + 1
-        return classifier_free(noise_pred_uncond, noise_pred_text, guidance_scale, evaluation)
-
-    def without_uncond(
-        self, noise_pred_text: Tensor, guidance_scale: float, evaluation: Evaluation
-    ) -> Tensor:
-        """See `Guidance`."""
-        memory = evaluation.memory
-        memory["num_done"] += 1
-        (level, difference), (last_level, last_difference) = memory["known"]
-        if level != last_level:  # samplers of second order evaluate one level twice
-            slope = (last_difference - difference) / (last_level - level)
-            last_difference = last_difference + (evaluation.noise_level - last_level) * slope
-        clean = evaluation.to_clean(noise_pred_text)
-        return evaluation.from_clean(clean + (guidance_scale - 1) * last_difference)
 
 
 GUIDANCE_KINDS: dict[str, type[Guidance]] = {
@@ -280,7 +222,6 @@ GUIDANCE_KINDS: dict[str, type[Guidance]] = {
         IntervalGuidance,
         ProjectedGuidance,
         AdaptiveGuidance,
-        ExtrapolatedGuidance,
     )
 }
 """Kinds of guidance by the names that users type."""

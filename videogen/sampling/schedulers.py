@@ -114,28 +114,13 @@ def make_scheduler(name: str, prediction_type: str, trained: SchedulerMixin) -> 
     a scheduler, a warning says what to expect.
 
     Raises:
-        ValueError: If the name is unknown, or does not fit this prediction, with the reason; the message
-            lists the known ones.
+        ValueError: If the name is unknown, or does not fit the prediction or noise schedule of the model,
+            with the reason; the message lists the known ones.
     """
-    if prediction_type not in SCHEDULERS:
-        raise ValueError(
-            f"no `scheduler` can be chosen by name for a model with {prediction_type!r}: "
-            f"it is so for {', '.join(SCHEDULERS)}"
-        )
-    choices = SCHEDULERS[prediction_type]
-    if name in _UNFIT[prediction_type]:
-        raise ValueError(
-            f"`scheduler` {name!r} does not fit a model with {prediction_type!r}: "
-            f"{_UNFIT[prediction_type][name]}. Known are {', '.join(choices)}"
-        )
-    if name not in choices:
-        raise ValueError(
-            f"`scheduler` {name!r} is unknown for a model with {prediction_type!r}: "
-            f"known are {', '.join(choices)}"
-        )
+    check_scheduler_name(name, prediction_type)
     import diffusers
 
-    class_name, settings = choices[name]
+    class_name, settings = SCHEDULERS[prediction_type][name]
     if name in _DISTILLED and not type(trained).__name__.endswith(("LCMScheduler", "TCDScheduler")):
         warnings.warn(
             f"`scheduler` {name!r} is for models that were distilled for it, and is allowed in case that "
@@ -150,6 +135,11 @@ def make_scheduler(name: str, prediction_type: str, trained: SchedulerMixin) -> 
     accepted = inspect.signature(kind).parameters
     names = list(_TRAINED_SETTINGS)
     if config.get("rescale_betas_zero_snr", False):
+        if "rescale_betas_zero_snr" not in accepted:
+            raise ValueError(
+                f"`scheduler` {name!r} cannot begin at pure noise, as this model was trained to: "
+                "use ddim, ddpm, euler, euler_a, dpm++2m or unipc"
+            )
         names.append("timestep_spacing")  # which has to begin at the very last step, the one of noise alone
     kept = {key: config[key] for key in names if key in config and key in accepted}
     return kind(**settings | kept)
@@ -166,6 +156,26 @@ def set_timesteps(scheduler: SchedulerMixin, num_inference_steps: int, device: t
     if type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler":
         steps = {"sigmas": [1 - step / num_inference_steps for step in range(num_inference_steps)]}
     scheduler.set_timesteps(**steps, device=device)  # type: ignore[attr-defined]
+
+
+def check_scheduler_name(name: str, prediction_type: str) -> None:
+    """Raise ValueError if a name is unknown or does not fit a prediction; see `make_scheduler`."""
+    if prediction_type not in SCHEDULERS:
+        raise ValueError(
+            f"no `scheduler` can be chosen by name for a model with {prediction_type!r}: "
+            f"it is so for {', '.join(SCHEDULERS)}"
+        )
+    choices = SCHEDULERS[prediction_type]
+    if name in _UNFIT[prediction_type]:
+        raise ValueError(
+            f"`scheduler` {name!r} does not fit a model with {prediction_type!r}: "
+            f"{_UNFIT[prediction_type][name]}. Known are {', '.join(choices)}"
+        )
+    if name not in choices:
+        raise ValueError(
+            f"`scheduler` {name!r} is unknown for a model with {prediction_type!r}: "
+            f"known are {', '.join(choices)}"
+        )
 
 
 def prediction_type_of(scheduler: SchedulerMixin) -> str:

@@ -1,0 +1,225 @@
+"""Exploring with tiny real networks: what is measured, what is kept, and that nothing is run twice."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from tests.tiny_pipeline import make_pipeline
+from videogen.data.shapes.world import SHAPES_MINI
+from videogen.exploration.explorer import estimate_seconds, explore
+from videogen.exploration.grid import make_grid
+from videogen.exploration.results import Exploration
+from videogen.metrics.prompt_accuracy import evaluation_prompts
+from videogen.pipelines.generation import TextToVideo
+from videogen.pipelines.text_to_video import TextToVideoPipeline
+from videogen.presets import Preset
+from videogen.sampling.guidance_kinds import IntervalGuidance
+from videogen.sampling.schedulers import make_scheduler
+
+GRID: dict[str, Any] = {"schedulers": ["euler", "dpm++2m"], "steps": [2, 4], "reference_steps": 6}
+DEFAULTS = {"num_frames": 8, "height": 32, "width": 32, "num_inference_steps": 2, "guidance_scale": 3.0}
+
+
+@pytest.fixture
+def pipeline() -> TextToVideo:
+    return make_pipeline(TextToVideo, defaults=DEFAULTS)
+
+
+def count_passes(pipeline: TextToVideo) -> list[int]:
+    passes: list[int] = []
+    pipeline.unet.register_forward_pre_hook(lambda _, arguments: passes.append(arguments[2].num_prompts))
+    return passes
+
+
+def run(pipeline: TextToVideo, folder: Path, **changes: Any) -> Exploration:
+    prompts = evaluation_prompts(SHAPES_MINI, 2, held_out=False)
+    return explore(pipeline, prompts, folder=folder, **(GRID | changes))
+
+
+def test_every_point_is_measured_and_components_are_left_alone(pipeline: TextToVideo, tmp_path: Path) -> None:
+    scheduler = pipeline.scheduler
+    exploration = run(
+        pipeline,
+        tmp_path,
+        seeds=[0, 5],
+        guidance=["cfg", IntervalGuidance(low=0.5, high=1.0)],
+        features=lambda pixels: pixels.flatten(1)[:, :7],
+    )
+    assert pipeline.scheduler is scheduler
+    assert exploration.stopped is None and len(exploration.results) == exploration.num_points == 8
+    for result in exploration.results:
+        assert result.failure is None and len(result.clips) == 4 and len(result.diversity) == 2
+        assert [clip.seed for clip in result.clips] == [0, 5, 1, 6]
+        for metric in ("seconds", "passes", "psnr", "error", "feature_distance", "accuracy", "diversity"):
+            assert result.measured(metric) is not None
+        assert len(result.trajectory) == result.point.num_inference_steps
+        assert result.trajectory[-1].to_end < 1e-4
+    by_label = {result.point.label: result for result in exploration.results}
+    assert by_label["euler 4, scale 3"].values("passes") == [8.0] * 4
+    assert by_label["euler 4, scale 3, interval:low=0.5,high=1"].values("passes") == [7.0] * 4
+    assert {line for line, _ in exploration.orders().items()} >= {"euler, scale 3", "dpm++2m, scale 3"}
+
+
+def test_a_clip_is_the_one_of_the_call_with_its_seed(pipeline: TextToVideo, tmp_path: Path) -> None:
+    prompts = ["a red circle", "a blue star"]
+    exploration = explore(
+        pipeline, prompts, schedulers=["heun"], steps=[3], reference_steps=3, folder=tmp_path
+    )
+    pipeline.scheduler = make_scheduler("heun", "flow_prediction", pipeline.scheduler)
+    alone = pipeline(prompts[1], seed=1, num_inference_steps=3, output_type="latent", return_dict=False)[0]
+    (file,) = (tmp_path / "references").iterdir()
+    torch.testing.assert_close(torch.from_numpy(np.load(file))[1:], alone)
+    assert exploration.results[0].clips[1].seed == 1
+    assert exploration.quality == "psnr"  # texts of no world are not judged
+
+
+def test_the_reference_itself_has_no_error(pipeline: TextToVideo, tmp_path: Path) -> None:
+    exploration = run(pipeline, tmp_path, schedulers=["heun"], steps=[6])
+    assert exploration.results[0].values("error") == [0.0, 0.0]
+    assert exploration.results[0].values("psnr") == [100.0, 100.0]
+
+
+def test_nothing_is_run_twice_and_a_grid_can_grow(pipeline: TextToVideo, tmp_path: Path) -> None:
+    first = run(pipeline, tmp_path, steps=[2])
+    passes = count_passes(pipeline)
+    again = run(pipeline, tmp_path, steps=[2])
+    assert passes == []
+    assert [item.as_dict() for item in again.results] == [item.as_dict() for item in first.results]
+    grown = run(pipeline, tmp_path, steps=[2, 3])
+    assert len(grown.results) == 4
+    # Two schedulers, two clips, a call to warm up, and the first clips once more for their trajectories.
+    assert len(passes) == 3 * (2 * 2 + 1 + 2)
+
+
+def interrupt_in_pass(pipeline: TextToVideo, number: int) -> Callable[[], None]:
+    """Ctrl-C, sent to this process in a later pass of the network; the answer takes the hook away."""
+    passes: list[int] = []
+
+    def count(_: Any, __: Any) -> None:
+        passes.append(1)
+        if len(passes) == number:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    return pipeline.unet.register_forward_pre_hook(count).remove
+
+
+def test_ctrl_c_keeps_what_is_done(pipeline: TextToVideo, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    remove = interrupt_in_pass(pipeline, 14)  # a point is 2 * 2 passes, 2 of warming up, 2 of its trajectory
+    try:
+        stopped = run(pipeline, tmp_path, reference_steps=0)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        remove()
+    assert stopped.stopped == "interrupted" and 0 < len(stopped.results) < 4
+    done = len(stopped.results)
+    lines = (tmp_path / "points.jsonl").read_text().splitlines()
+    assert len(lines) == done
+
+    whole = run(pipeline, tmp_path, reference_steps=0)
+    assert whole.stopped is None and len(whole.results) == 4
+    assert (tmp_path / "points.jsonl").read_text().splitlines()[:done] == lines
+
+
+def test_a_line_that_was_cut_off_is_run_again(pipeline: TextToVideo, tmp_path: Path) -> None:
+    run(pipeline, tmp_path, reference_steps=0)
+    file = tmp_path / "points.jsonl"
+    whole = file.read_text()
+    file.write_text(whole[:-30])
+    passes = count_passes(pipeline)
+    assert len(run(pipeline, tmp_path, reference_steps=0).results) == 4
+    assert len(passes) == 4 * (2 + 1 + 1)  # of the last point alone
+    assert len(file.read_text().splitlines()) == 4
+
+
+def test_a_budget_ends_the_grid(pipeline: TextToVideo, tmp_path: Path) -> None:
+    exploration = run(pipeline, tmp_path, reference_steps=0, budget=1e-9)
+    assert exploration.results == () and exploration.stopped == "the budget of 1e-09 s is used up"
+
+
+def test_a_folder_belongs_to_one_exploration(pipeline: TextToVideo, tmp_path: Path) -> None:
+    run(pipeline, tmp_path / "a", reference_steps=0, steps=[2])
+    with pytest.raises(ValueError, match="holds an exploration with other seeds"):
+        run(pipeline, tmp_path / "a", reference_steps=0, steps=[2], seeds=[3])
+    with pytest.raises(ValueError, match="holds something else than an exploration"):
+        run(pipeline, tmp_path)
+
+
+def test_a_point_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
+    pipeline = make_pipeline(TextToVideo, defaults=DEFAULTS)
+
+    def spoil(_: Any, arguments: Any, output: tuple[Tensor]) -> tuple[Tensor]:
+        return (output[0] * float("inf"),) if float(arguments[1]) < 500 else output
+
+    pipeline.unet.register_forward_hook(spoil)
+    exploration = run(pipeline, tmp_path, reference_steps=0, schedulers=["euler"], steps=[1, 4])
+    assert [result.failure is None for result in exploration.results] == [True, False]
+    assert "not finite after step 4 of 4" in str(exploration.results[1].failure)
+    assert exploration.best().num_inference_steps == 1
+
+
+def test_best_is_a_preset_within_the_time(pipeline: TextToVideo, tmp_path: Path) -> None:
+    exploration = run(pipeline, tmp_path)
+    best = exploration.best(max_seconds=1e6)
+    assert isinstance(best, Preset) and best.scheduler in GRID["schedulers"] and best.guidance == "cfg"
+    with pytest.raises(ValueError, match="but the fastest point takes"):
+        exploration.best(max_seconds=1e-9)
+    with pytest.raises(ValueError, match="`y` must be one of accuracy"):
+        exploration.pareto("seconds", "seconds")
+
+
+def test_rows_and_a_table_of_pandas(pipeline: TextToVideo, tmp_path: Path) -> None:
+    exploration = run(pipeline, tmp_path, reference_steps=0, steps=[2])
+    rows = exploration.to_rows()
+    assert [row["scheduler"] for row in rows] == ["euler", "dpm++2m"]
+    assert rows[0]["seconds_low"] <= rows[0]["seconds"] <= rows[0]["seconds_high"]
+    assert rows[0]["psnr"] is None
+    try:
+        import pandas
+    except ImportError:
+        with pytest.raises(ValueError, match=r"pip install \"videogen\[notebooks\]\""):
+            exploration.to_dataframe()
+    else:
+        assert isinstance(exploration.to_dataframe(), pandas.DataFrame)
+
+
+def test_a_time_is_foreseen_from_the_first_point(pipeline: TextToVideo) -> None:
+    few = make_grid(["euler"], [2], [3.0], ["cfg"], [None])
+    many = make_grid(["euler"], range(1, 1001), [3.0], ["cfg"], [None])
+    short = estimate_seconds(pipeline, ["a star"], few, 1, 0)
+    assert estimate_seconds(pipeline, ["a star"], many, 1, 0) > 1000 * short  # 250,000 times as many passes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seeds": []}, "`seeds` must be different"),
+        ({"seeds": [1, 1]}, "`seeds` must be different"),
+        ({"budget": 0}, "`budget` must be above 0 seconds"),
+        ({"reference_steps": -1}, "`reference_steps` must be at least 0"),
+        ({"schedulers": []}, "`schedulers` is empty"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    pipeline: TextToVideo, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        run(pipeline, tmp_path / "new", **change)
+    with pytest.raises(ValueError, match="`prompts` must be a list"):
+        explore(pipeline, [], folder=tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_diffusers_pipeline_is_explored_too(tmp_path: Path) -> None:
+    pipeline = make_pipeline(TextToVideoPipeline, defaults=DEFAULTS)
+    scheduler, config = pipeline.scheduler, dict(pipeline.config)
+    exploration = run(pipeline, tmp_path, reference_steps=0, steps=[2])
+    assert len(exploration.results) == 2
+    assert pipeline.scheduler is scheduler and dict(pipeline.config) == config

@@ -1,0 +1,131 @@
+"""`videogen explore`: try many sampler settings and write a page; light to import."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from videogen.commands.messages import EXIT_INTERRUPTED
+
+ASK_SECONDS = 600
+"""A grid that takes longer has to be agreed to."""
+
+
+def explore_command(
+    out: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER", show_default=False, help="Of the results; the same command goes on there."
+        ),
+    ],
+    prompts: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Prompts, one a line. By default drawn from the world."),
+    ] = None,
+    num_prompts: Annotated[int, typer.Option(help="How many are drawn from the world.")] = 24,
+    world: Annotated[str, typer.Option(help="Whose prompts are drawn, and judged.")] = "shapes",
+    scheduler: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Repeat the option to compare, as all below.")
+    ] = None,
+    steps: Annotated[list[int] | None, typer.Option(help="Denoising steps.")] = None,
+    guidance: Annotated[
+        list[float] | None, typer.Option(help="Guidance scale. By default the model's own.")
+    ] = None,
+    guidance_kind: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME[:KEY=VALUE,...]", help="As for `videogen generate`."),
+    ] = None,
+    cache: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND=N,...|none", help="As for `videogen generate`, or none."),
+    ] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="Of the noise; two show how diverse clips are.")
+    ] = None,
+    reference_steps: Annotated[
+        int, typer.Option(help="Steps of the clips to compare with; 0 for no comparison.")
+    ] = 50,
+    budget: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Begin no further point after this time.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Run a grid that takes long without asking.")] = False,
+    max_seconds: Annotated[
+        float | None, typer.Option(help="That a clip may take, for the preset of the best settings.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Or hub id. By default the embedded model.")
+    ] = None,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
+) -> None:
+    """Compare sampler settings by time, accuracy and distance to a slow reference.
+
+    Writes report.html, where the clips play, and best.json, the settings found best.
+    """
+    from videogen.commands.generate import check_device
+    from videogen.data.shapes.world import WORLDS
+    from videogen.exploration.explorer import estimate_seconds, explore
+    from videogen.exploration.grid import make_grid, read_prompts
+    from videogen.metrics.prompt_accuracy import EvaluationPrompt, evaluation_prompts
+    from videogen.pipelines.loading import load
+
+    if world not in WORLDS:
+        raise ValueError(f"`world` must be one of {', '.join(WORLDS)}, got {world!r}")
+    wanted: list[str | EvaluationPrompt] = (
+        [*evaluation_prompts(WORLDS[world], num_prompts, held_out=False)]
+        if prompts is None
+        else [*read_prompts(prompts)]
+    )
+    pipeline = load(model, device=check_device(device))
+    grid = make_grid(
+        scheduler or ["euler", "heun", "dpm++2m", "unipc"],
+        steps or [4, 8, 16],
+        guidance or [pipeline.defaults.guidance_scale],
+        guidance_kind or ["cfg"],
+        [None if text == "none" else text for text in cache or ["none"]],
+    )
+    grid.check(pipeline.prediction_type, pipeline.unet.cache_kinds)
+    seeds = seed or [0]
+    if not yes and budget is None:
+        seconds = estimate_seconds(pipeline, wanted, grid, len(seeds), reference_steps)
+        if seconds > ASK_SECONDS:
+            raise ValueError(
+                f"the grid has {len(grid):,} points of {len(wanted) * len(seeds)} clips, by its first clip "
+                f"about {duration(seconds)}: say --yes to run it, or --budget SECONDS to stop in between"
+            )
+    exploration = explore(
+        pipeline,
+        wanted,
+        schedulers=grid.schedulers,
+        steps=grid.steps,
+        guidance_scales=grid.guidance_scales,
+        guidance=grid.guidance,
+        caches=grid.caches,
+        seeds=seeds,
+        reference_steps=reference_steps,
+        budget=budget,
+        folder=out,
+        model=model or "the embedded model",
+        show_progress=True,
+    )
+    (out / "report.html").write_text(exploration.to_html(), encoding="utf-8")
+    typer.echo(f"{len(exploration.results)} of {len(grid):,} points: {out / 'report.html'}")
+    if exploration.stopped:
+        typer.echo(f"stopped: {exploration.stopped}; the same command goes on")
+    if any(result.values(exploration.quality) for result in exploration.results):
+        best = exploration.best(max_seconds)
+        best.save(out / "best.json")
+        typer.echo(f"best: {best.scheduler}, {best.num_inference_steps} steps: {out / 'best.json'}")
+        for name, value in best.notes.items():
+            typer.echo(f"  {name}: {value}")
+    if exploration.stopped == "interrupted":
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def duration(seconds: float) -> str:
+    """A time for people: `90 s`, `12 minutes`, `5.3 hours`, `31 days`."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.3g} {unit}"
+    return f"{seconds:.0f} s"

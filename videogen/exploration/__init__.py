@@ -1,0 +1,1 @@
+"""Exploring samplers: grids of settings are run, measured, compared and shown."""

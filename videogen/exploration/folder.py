@@ -1,0 +1,122 @@
+"""The folder of an exploration: what is done is there, whole, whenever the exploration stops."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from videogen.exploration.grid import GridPoint
+from videogen.exploration.results import PointResult
+from videogen.io import frames_to_uint8
+
+SETUP, POINTS = "exploration.json", "points.jsonl"
+_CLIP_QUALITY = 80  # of WebP, up to 100
+
+
+class ExplorationFolder:
+    """Keeps results of points, clips to show, and the latents of references.
+
+        exploration.json     what all points have in common
+        points.jsonl         a line for each point, written when it is done
+        clips/               clips to show, as animated WebP
+        references/          latents `(clips, C, f, h, w)` of the clips that others are compared with
+
+    Args:
+        path: Made if it is not there.
+        setup: What all points have in common; JSON-able.
+
+    Raises:
+        ValueError: If the folder holds an exploration with another setup, or something else.
+        OSError: If it cannot be written to.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], setup: dict[str, Any]) -> None:
+        self.path = Path(path)
+        if self.path.exists() and not self.path.is_dir():
+            raise ValueError(f"`folder` {str(path)!r} is a file")
+        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / SETUP).is_file():
+            raise ValueError(f"`folder` {str(path)!r} holds something else than an exploration")
+        if (self.path / SETUP).is_file():
+            found = _read_json(self.path / SETUP)
+            different = [name for name in setup if found.get(name) != setup[name]]
+            if different:
+                raise ValueError(
+                    f"`folder` {str(path)!r} holds an exploration with other {', '.join(different)}: "
+                    "its points cannot be compared with these, choose another folder"
+                )
+        for part in ("clips", "references"):
+            (self.path / part).mkdir(parents=True, exist_ok=True)
+        self._write_whole(self.path / SETUP, json.dumps(setup, indent=2).encode())
+
+    def results(self) -> dict[GridPoint, PointResult]:
+        """The points that are done; a line that was cut off by an end of the process is dropped."""
+        file = self.path / POINTS
+        if not file.is_file():
+            return {}
+        lines = file.read_text(encoding="utf-8").split("\n")
+        if lines[-1]:  # the process ended while it was written
+            self._write_whole(file, "".join(f"{line}\n" for line in lines[:-1]).encode())
+        results = [PointResult.from_dict(json.loads(line)) for line in lines[:-1]]
+        return {result.point: result for result in results}
+
+    def add(self, result: PointResult) -> None:
+        """Write down a point that is done."""
+        with (self.path / POINTS).open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(result.as_dict()) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def add_clip(self, name: str, frames: np.ndarray, fps: float) -> None:
+        """Keep frames `(F, H, W, 3)` in [0, 1] as `clips/NAME.webp`, small enough for a page of many."""
+        first, *others = [Image.fromarray(frame) for frame in frames_to_uint8(frames)]
+        stream = io.BytesIO()
+        first.save(
+            stream,
+            "WEBP",
+            save_all=True,
+            append_images=others,
+            duration=round(1000 / fps),
+            loop=0,
+            quality=_CLIP_QUALITY,
+        )
+        self._write_whole(self.path / "clips" / f"{name}.webp", stream.getvalue())
+
+    def clip(self, name: str) -> bytes | None:
+        """The bytes of `clips/NAME.webp`, if it is there."""
+        file = self.path / "clips" / f"{name}.webp"
+        return file.read_bytes() if file.is_file() else None
+
+    def reference(self, key: str) -> Tensor | None:
+        """Latents of a reference, if they are there."""
+        file = self.path / "references" / f"{key}.npy"
+        return torch.from_numpy(np.load(file)) if file.is_file() else None
+
+    def add_reference(self, key: str, latents: Tensor) -> None:
+        """Keep latents of a reference."""
+        file = self.path / "references" / f"{key}.npy"
+        with (part := file.with_suffix(".part")).open("wb") as stream:
+            np.save(stream, latents.numpy())
+        os.replace(part, file)
+
+    def _write_whole(self, file: Path, content: bytes) -> None:
+        part = file.with_suffix(".part")
+        part.write_bytes(content)
+        os.replace(part, file)
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} must hold a JSON object")
+    return content
