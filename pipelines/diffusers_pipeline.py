@@ -15,7 +15,7 @@ from videogen.pipelines.model_index import INDEX, read_index
 
 
 class LatentPipeline(DiffusionPipeline):
-    """A `DiffusionPipeline` around a `LatentGenerator`, which stands before it among the bases."""
+    """A `DiffusionPipeline`, to stand before a `LatentGenerator` among the bases of a class."""
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Self:

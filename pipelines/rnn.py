@@ -48,22 +48,33 @@ class RNNTextToVideo(NetworkGenerator):
         temperature = self.defaults.temperature if temperature is None else temperature
         check_temperature(temperature)
         if pixels is not None:
-            self.codec.check_pixel_shape(pixels.shape)
-            num_frames = arguments.get("num_frames") or self.defaults.num_frames
-            if pixels.shape[2] > num_frames:
-                raise ValueError(
-                    f"`pixels` has {pixels.shape[2]} frames, more than the {num_frames} of `num_frames`"
-                )
-            for name, side in zip(("height", "width"), pixels.shape[3:], strict=True):
-                if arguments.setdefault(name, side) not in (None, side):  # type: ignore[misc]
-                    raise ValueError(f"`{name}` must be {side} like that of `pixels`, got {arguments[name]}")  # type: ignore[literal-required]
-                arguments[name] = side  # type: ignore[literal-required]
+            arguments = self._sized_like(pixels, arguments)
         request = self._begin(prompt, **arguments)
         first_frames = None if pixels is None else self._first_frames(pixels, len(request.generators))
         latents = self.network.sample(
             request.text, request.size, request.generators, temperature, first_frames
         )
         return self._end(latents, request)
+
+    def _sized_like(self, pixels: Tensor, arguments: ClipArguments) -> ClipArguments:
+        """Arguments with the height and the width of given frames.
+
+        Raises:
+            ValueError: If the frames do not fit the codec, or the arguments.
+        """
+        self.codec.check_pixel_shape(pixels.shape)
+        given, height, width = pixels.shape[2:]
+        num_frames = arguments.get("num_frames")
+        num_frames = self.defaults.num_frames if num_frames is None else num_frames
+        if given > num_frames:
+            raise ValueError(f"`num_frames` must be at least {given}, those of `pixels`, got {num_frames}")
+        asked = (arguments.get("height"), arguments.get("width"))
+        if asked[0] not in (None, height) or asked[1] not in (None, width):
+            raise ValueError(
+                f"`height` and `width` must be {height} and {width}, those of `pixels`, "
+                f"got {asked[0]} and {asked[1]}"
+            )
+        return {**arguments, "height": height, "width": width}
 
     def _first_frames(self, pixels: Tensor, batch_size: int) -> Tensor:
         if len(pixels) not in (1, batch_size):

@@ -199,11 +199,11 @@ def test_the_vae_reconstructs_at_the_shape_it_is_given() -> None:
 @torch.no_grad()
 def test_the_rnn_goes_on_with_a_clip() -> None:
     pipeline = make_family_pipeline(LIGHT["rnn"])
-    pixels = torch.rand(1, 3, 4, 8, 16) * 2 - 1
+    pixels = torch.rand(1, 3, 4, 16, 24) * 2 - 1
     given = pipeline.vae.encode(pixels)
     with pytest.warns(UserWarning, match="16 frames are asked for"):
         clips = latents_of(pipeline, PROMPT, pixels=pixels, num_frames=16, num_videos_per_prompt=2, seed=0)
-    assert clips.shape == (2, 4, 4, 1, 2)
+    assert clips.shape == (2, 4, 4, 2, 3)
     assert torch.equal(clips[:, :, :1], given.expand(2, -1, -1, -1, -1))
     assert not torch.allclose(clips[0, :, 1:], clips[1, :, 1:])
 
@@ -211,9 +211,19 @@ def test_the_rnn_goes_on_with_a_clip() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"pixels": torch.zeros(1, 3, 12, 8, 8)}, "`pixels` has 12 frames, more than the 8 of `num_frames`"),
+        (
+            {"pixels": torch.zeros(1, 3, 12, 8, 8)},
+            "`num_frames` must be at least 12, those of `pixels`, got 8",
+        ),
         ({"pixels": torch.zeros(1, 3, 3, 8, 8)}, "`num_frames` must be a multiple of 4 .* got 3"),
-        ({"pixels": torch.zeros(1, 3, 4, 8, 8), "height": 16}, "`height` must be 8 like that of `pixels`"),
+        (
+            {"pixels": torch.zeros(1, 3, 4, 8, 8), "height": 16},
+            "`height` and `width` must be 8 and 8, .* got 16 and None",
+        ),
+        (
+            {"pixels": torch.zeros(1, 3, 4, 8, 8), "num_frames": 0},
+            "`num_frames` must be at least 4, .* got 0",
+        ),
         ({"pixels": torch.zeros(2, 3, 4, 8, 8)}, "`pixels` must be one clip or 1, got 2"),
     ],
 )

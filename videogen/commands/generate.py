@@ -161,12 +161,14 @@ class ClipMaker:
         given = {name: getattr(settings, name) for name in _NUMBERS if getattr(settings, name) is not None}
         self._check_given(own, given)
         self.numbers = {**own, **given}
-        if settings.scheduler is not None and isinstance(self.generator, TextToVideo):
+        if not isinstance(self.generator, TextToVideo):
+            return
+        if settings.scheduler is not None:
             self.generator.scheduler = make_scheduler(
                 settings.scheduler, self.generator.prediction_type, self.generator.scheduler
             )
         if settings.negative_prompt and self.numbers["guidance_scale"] <= 1:
-            # A pipeline would say so of prompts, but the one for diffusion is given embeddings here.
+            # The pipeline would say so of prompts, but here it is given embeddings.
             warnings.warn("the negative prompt is ignored: it needs a guidance above 1", stacklevel=2)
 
     @property

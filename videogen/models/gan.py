@@ -121,7 +121,7 @@ class GANGenerator3D(ModelMixin, ConfigMixin):
             Latents `(B, C, f, h, w)`.
         """
         noise = temperature * sample_noise((self.config["noise_dim"],), generators)
-        return self(noise.to(self.device, self.dtype), size, text)
+        return self(noise.to(self.text_embedding.weight), size, text)
 
     def text_context(
         self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
