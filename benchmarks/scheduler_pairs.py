@@ -32,6 +32,7 @@ from videogen.sampling.schedulers import (
     initial_noise_sigma,
     make_scheduler,
     scale_model_input,
+    set_timesteps,
     step_arguments,
 )
 
@@ -116,7 +117,7 @@ def run(kind: str, name: str, num_steps: int) -> Outcome:
     scheduler: Any = make_scheduler(name, kind, trained)
     alphas = None if kind == "flow_prediction" else trained.alphas_cumprod
     denoiser = GaussianDenoiser(MEAN, STD, kind, alphas)
-    scheduler.set_timesteps(num_steps)
+    set_timesteps(scheduler, num_steps, torch.device("cpu"))
     noise = torch.randn(1, NUM_SAMPLES, generator=torch.Generator().manual_seed(0))
     latents = noise * initial_noise_sigma(scheduler)
     extras = step_arguments(scheduler, [seeded_generator(1)])

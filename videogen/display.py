@@ -5,20 +5,24 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from html import escape
 
 import numpy as np
 
 from videogen.io import frames_to_uint8
 
+_QUALITY = 80  # of lossy WebP, 0 to 100
 
-def clip_data_uri(frames: np.ndarray, fps: float = 8.0) -> str:
-    """A clip as a `data:` address of a lossless animated WebP, so that a page needs no other file.
+
+def clip_data_uri(frames: np.ndarray, fps: float = 8.0, *, lossless: bool = False) -> str:
+    """A clip as a `data:` address of an animated WebP, so that a page needs no other file.
 
     Args:
         frames: `(F, H, W, 3)`, uint8 or float in [0, 1].
         fps: Frames per second.
+        lossless: Whether every pixel is kept, at three times the size. Otherwise the picture is doubled, as
+            WebP has colour at half the resolution, and what is lost is hard to see.
 
     Raises:
         ValueError: If the frames are no clip, or the rate is not above 0.
@@ -27,10 +31,21 @@ def clip_data_uri(frames: np.ndarray, fps: float = 8.0) -> str:
 
     if not fps > 0:
         raise ValueError(f"`fps` must be above 0, got {fps}")
-    first, *others = (Image.fromarray(frame) for frame in frames_to_uint8(frames))
+    pixels = frames_to_uint8(frames)
+    if not lossless:
+        pixels = pixels.repeat(2, axis=1).repeat(2, axis=2)
+    first, *others = (Image.fromarray(frame) for frame in pixels)
     stream = io.BytesIO()
-    duration = round(1000 / fps)
-    first.save(stream, "WEBP", save_all=True, append_images=others, duration=duration, loop=0, lossless=True)
+    first.save(
+        stream,
+        "WEBP",
+        save_all=True,
+        append_images=others,
+        duration=round(1000 / fps),
+        loop=0,
+        lossless=lossless,
+        quality=_QUALITY,
+    )
     return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 
@@ -39,10 +54,12 @@ class ClipGrid:
     """Clips side by side, each under its caption; a notebook shows it when a cell ends with it.
 
     Attributes:
+        num_clips: How many there are.
         html: A `div` that needs no other file.
     """
 
-    html: str
+    num_clips: int
+    html: str = field(repr=False)
 
     def _repr_html_(self) -> str:
         return self.html
@@ -59,7 +76,7 @@ def show_clips(
     """Lay clips out in a grid.
 
     Args:
-        clips: Each `(F, H, W, 3)`, uint8 or float in [0, 1]; the `frames` of a pipeline's output as they are.
+        clips: Each `(F, H, W, 3)`, uint8 or float in [0, 1]; such as the `frames` of a pipeline's output.
         captions: One for each clip.
         fps: Frames per second.
         columns: Clips beside one another.
@@ -83,4 +100,4 @@ def show_clips(
         for clip, text in zip(clips, texts, strict=True)
     )
     style = f"display:grid;grid-template-columns:repeat({min(columns, len(clips))},{width}px);gap:8px"
-    return ClipGrid(f'<div style="{style}">{figures}</div>')
+    return ClipGrid(len(clips), f'<div style="{style}">{figures}</div>')
