@@ -53,8 +53,9 @@ class Cost:
         seconds_per_clip: From a prompt to frames, one prompt a call; median, after one call to warm up.
         evaluations_per_clip: Passes through the networks that make the latents, where both halves of guidance
             in one batch count once; None if they are not called as modules.
-        peak_bytes: Memory at its peak, with loading: allocated on a CUDA device, else of the whole process;
-            None where the system does not tell, or cannot forget an earlier peak.
+        peak_bytes: Memory at its peak, with loading: allocated on a CUDA device, else of the whole process,
+            with what earlier models left there; None where the system does not tell, or cannot forget an
+            earlier peak.
         training_minutes: As the model's `model_index.json` or card states; None if they do not.
     """
 
