@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageSequence
 
-from videogen.display import clip_data_uri, show_clips
+from videogen.display import animated_webp, show_clips, webp_data_uri
 
 
 def make_clip(num_frames: int = 3) -> np.ndarray:
@@ -26,15 +26,15 @@ def frames_of(address: str) -> np.ndarray:
 @pytest.mark.parametrize("num_frames", [1, 3])
 def test_the_clip_in_the_page_is_the_clip(num_frames: int) -> None:
     clip = make_clip(num_frames)
-    assert np.array_equal(frames_of(clip_data_uri(clip, lossless=True)), clip)
-    assert np.array_equal(frames_of(clip_data_uri(clip / 255, lossless=True)), clip)
+    assert np.array_equal(frames_of(webp_data_uri(animated_webp(clip, lossless=True))), clip)
+    assert np.array_equal(frames_of(webp_data_uri(animated_webp(clip / 255, lossless=True))), clip)
 
 
 def test_what_is_lost_is_hard_to_see() -> None:
     rows, columns = np.mgrid[:16, :16] * 16
     clip = np.stack([rows, columns, 255 - rows], axis=-1).astype(np.uint8)[None].repeat(2, axis=0)
     clip[1, 4:8, 4:8] = 255, 0, 0
-    seen = frames_of(clip_data_uri(clip))
+    seen = frames_of(webp_data_uri(animated_webp(clip)))
     assert seen.shape == (2, 32, 32, 3)
     error = seen[:, ::2, ::2].astype(float) - clip
     assert np.sqrt((error**2).mean()) < 8  # of 255
@@ -57,6 +57,6 @@ def test_bad_input() -> None:
     with pytest.raises(ValueError, match="`columns`"):
         show_clips([make_clip()], columns=0)
     with pytest.raises(ValueError, match="`fps`"):
-        clip_data_uri(make_clip(), fps=0)
+        animated_webp(make_clip(), fps=0)
     with pytest.raises(ValueError, match="one clip"):
         show_clips([np.zeros((4, 4, 3))])

@@ -15,8 +15,8 @@ from videogen.io import frames_to_uint8
 _QUALITY = 80  # of lossy WebP, 0 to 100
 
 
-def clip_data_uri(frames: np.ndarray, fps: float = 8.0, *, lossless: bool = False) -> str:
-    """A clip as a `data:` address of an animated WebP, so that a page needs no other file.
+def animated_webp(frames: np.ndarray, fps: float = 8.0, *, lossless: bool = False) -> bytes:
+    """A clip as an animated WebP that plays without end.
 
     Args:
         frames: `(F, H, W, 3)`, uint8 or float in [0, 1].
@@ -46,7 +46,12 @@ def clip_data_uri(frames: np.ndarray, fps: float = 8.0, *, lossless: bool = Fals
         lossless=lossless,
         quality=_QUALITY,
     )
-    return f"data:image/webp;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return stream.getvalue()
+
+
+def webp_data_uri(content: bytes) -> str:
+    """A WebP as an address that holds it, so that a page needs no other file."""
+    return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def show_clips(
         raise ValueError(f"`captions` must be {len(clips)}, one for each clip, got {len(texts)}")
     figures = "".join(
         f'<figure style="margin:0;width:{width}px">'
-        f'<img src="{clip_data_uri(clip, fps)}" alt="{escape(text, quote=True)}" '
+        f'<img src="{webp_data_uri(animated_webp(clip, fps))}" alt="{escape(text, quote=True)}" '
         f'style="width:{width}px;image-rendering:pixelated;display:block">'
         f'<figcaption style="font:12px sans-serif;padding:2px 0 8px">{escape(text)}</figcaption></figure>'
         for clip, text in zip(clips, texts, strict=True)

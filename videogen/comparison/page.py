@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
 from videogen.comparison.report import ComparisonReport, short_names
+from videogen.display import webp_data_uri
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1e; --soft: #6b6b70; --line: #e3e3e6; --paper: #fbfbfa;
@@ -85,8 +85,7 @@ def _clips(
                 why = dict(report.models[idx].failed_clips).get(number, "no clip")
                 cells.append(f'<div class="failed">{escape(why)}</div>')
             else:
-                data = base64.b64encode(file.read_bytes()).decode()
                 alt = escape(f"{names[idx]}: {prompt}", quote=True)
-                cells.append(f'<img alt="{alt}" src="data:image/webp;base64,{data}">')
+                cells.append(f'<img alt="{alt}" src="{webp_data_uri(file.read_bytes())}">')
     columns = f"grid-template-columns: 240px repeat({len(shown)}, 176px)"
     return f'<div class="clips" style="{columns}">{"".join(cells)}</div>'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from pathlib import Path
@@ -10,15 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from videogen.display import animated_webp
 from videogen.exploration.grid import GridPoint
 from videogen.exploration.results import PointResult
-from videogen.io import frames_to_uint8
 
 SETUP, POINTS = "exploration.json", "points.jsonl"
-_CLIP_QUALITY = 80  # of WebP, up to 100
 
 
 class ExplorationFolder:
@@ -76,18 +73,7 @@ class ExplorationFolder:
 
     def add_clip(self, name: str, frames: np.ndarray, fps: float) -> None:
         """Keep frames `(F, H, W, 3)` in [0, 1] as `clips/NAME.webp`, small enough for a page of many."""
-        first, *others = [Image.fromarray(frame) for frame in frames_to_uint8(frames)]
-        stream = io.BytesIO()
-        first.save(
-            stream,
-            "WEBP",
-            save_all=True,
-            append_images=others,
-            duration=round(1000 / fps),
-            loop=0,
-            quality=_CLIP_QUALITY,
-        )
-        self._write_whole(self.path / "clips" / f"{name}.webp", stream.getvalue())
+        self._write_whole(self.path / "clips" / f"{name}.webp", animated_webp(frames, fps))
 
     def clip(self, name: str) -> bytes | None:
         """The bytes of `clips/NAME.webp`, if it is there."""

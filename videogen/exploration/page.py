@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable
 from html import escape
 
+from videogen.display import webp_data_uri
 from videogen.exploration.charts import convergence_chart, pareto_chart, trajectory_chart
 from videogen.exploration.explorer import NUM_SHOWN
 from videogen.exploration.results import METRICS, Exploration, PointResult
@@ -101,7 +101,7 @@ def _image(exploration: Exploration, name: str) -> str:
     clip = exploration.read_clip(name)
     if clip is None:
         return ""
-    return f'<img alt="" src="data:image/webp;base64,{base64.b64encode(clip).decode()}">'
+    return f'<img alt="" src="{webp_data_uri(clip)}">'
 
 
 def _table(exploration: Exploration) -> str:
