@@ -11,6 +11,7 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 
 from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.models.attention import set_attention_backend
 from videogen.models.dit import DiT3D
 from videogen.models.gan import GANGenerator3D
 from videogen.models.lora import LORA_NAME, merge_lora, parse_lora_option, read_lora
@@ -74,6 +75,7 @@ def load(
     device: str | torch.device = "cpu",
     dtype: torch.dtype = torch.float32,
     loras: Sequence[LoraChoice] = (),
+    attention: str | None = None,
 ) -> Any:
     """Load a pipeline.
 
@@ -85,6 +87,8 @@ def load(
         dtype: Of the networks, whatever it is on disk.
         loras: Adapters to merge into the denoiser, as `videogen finetune` or diffusers wrote them; they are
             part of what `save_pretrained` writes then.
+        attention: `sdpa`, torch's own, or `xformers`, on CUDA only; from here on for all networks of this
+            process. None leaves it as it is, at first `sdpa`.
 
     Returns:
         A `TextToVideoPipeline`, or the pipeline of the family that the folder belongs to.
@@ -93,8 +97,10 @@ def load(
         ValueError: If the folder, a file or a tensor in it is missing, broken or of a wrong shape; the
             message names it. So too for adapters, or if they were made for another model. Also if the weights
             of our networks are pickles (`.bin`), which are not opened; those of ModelScope's are, for nothing
-            but tensors.
+            but tensors. And if `attention` is unknown, not installed, or cannot run on the device.
     """
+    if attention is not None:
+        set_attention_backend(attention, device)
     folder = find_folder(model)
     if _is_modelscope(folder):
         from videogen.pipelines.modelscope import ModelScopePipeline

@@ -162,3 +162,11 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
 
 def test_the_folder_of_a_model(tmp_path: Path) -> None:
     assert find_folder(tmp_path) == find_folder(str(tmp_path)) == tmp_path
+
+
+def test_attention_is_chosen_or_refused_with_the_reason(folder: Path) -> None:
+    assert load(folder, attention="sdpa") is not None
+    with pytest.raises(ValueError, match="'xformers' has no kernels for 'cpu'"):
+        load(folder, attention="xformers")
+    with pytest.raises(ValueError, match="`attention` must be one of sdpa, xformers, got 'flash'"):
+        load(folder, attention="flash")
