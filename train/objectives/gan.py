@@ -46,7 +46,7 @@ class GANObjectiveConfig(LatentObjectiveConfig):
     conv_dim: int = 96
     discriminator_size: int = 192
     discriminator_layers: int = 3
-    gamma: float = 1.0
+    gamma: float = 10.0
     penalty_rate: float = 0.25
     mismatch_weight: float = 1.0
 
