@@ -58,7 +58,7 @@ class Drawing:
 
     width: int
     height: int
-    items: list[Line | Dot | Words] = field(default_factory=list)
+    items: list[Line | Dot | Words] = field(default_factory=list, repr=False)
 
     def add(self, *items: Line | Dot | Words) -> None:
         """Put something on the sheet."""
