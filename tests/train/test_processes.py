@@ -24,7 +24,7 @@ def assert_close_end(first: Path, second: Path) -> None:
     assert weights.keys() == others.keys()
     # All together: where a gradient is nearly zero, AdamW turns a rounding error into a step.
     distance = sum((weights[name] - others[name]).square().sum() for name in weights)
-    assert distance < (1e-4) ** 2 * sum(value.square().sum() for value in weights.values())
+    assert distance < (3e-4) ** 2 * sum(value.square().sum() for value in weights.values())
 
 
 def test_two_processes_learn_what_one_does(config: TrainConfig, tmp_path: Path) -> None:

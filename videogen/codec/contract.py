@@ -70,13 +70,20 @@ def check_multiple(name: str, value: int, factor: int) -> None:
     raise ValueError(f"`{name}` must be a multiple of {factor} for this codec, got {value}: use {choices}")
 
 
-def codec_hash(codec: nn.Module) -> str:
-    """SHA-256 over the weights and statistics of a codec, by which its latents are told from those of others.
+_DECODING = ("decoder.", "post_quant_conv.")
+"""Beginnings of the names of weights that latents do not depend on, in our codec and in diffusers'."""
 
-    Values are taken as bfloat16, so a codec has one hash in float32, in bfloat16, and in a released folder.
+
+def codec_hash(codec: nn.Module) -> str:
+    """SHA-256 over what makes the latents of a codec, by which they are told from those of others.
+
+    That is all but the decoder, which may be trained further or exchanged: the latents stay. Values are taken
+    as bfloat16, so a codec has one hash in float32, in bfloat16, and in a released folder.
     """
     digest = hashlib.sha256()
     for name, tensor in sorted(codec.state_dict().items()):
+        if name.startswith(_DECODING):
+            continue
         digest.update(f"{name} {tuple(tensor.shape)}".encode())
         values = tensor.detach().to("cpu", torch.bfloat16).contiguous()
         digest.update(values.flatten().view(torch.uint8).numpy().data)

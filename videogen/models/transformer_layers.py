@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from videogen.models.attention import attention
@@ -340,8 +341,8 @@ class LatentsHead(nn.Module):
 
 
 def prepare_text(
-    network: nn.Module,
-    text_embedding: nn.Linear,
+    network: ModelMixin,
+    text_embedding: nn.Module,
     encoder_hidden_states: Tensor,
     encoder_attention_mask: Tensor | None = None,
 ) -> TextContext:
@@ -357,7 +358,7 @@ def prepare_text(
         ValueError: If a shape does not fit.
     """
     text, mask = encoder_hidden_states, encoder_attention_mask
-    text_dim = text_embedding.in_features
+    text_dim = network.config["cross_attention_dim"]
     if text.ndim != 3 or text.shape[2] != text_dim:
         raise ValueError(f"`encoder_hidden_states` must be (N, L, {text_dim}), got {tuple(text.shape)}")
     if mask is None:
