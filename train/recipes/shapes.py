@@ -1,8 +1,8 @@
 """Recipes of the embedded default: its codec, and its text-to-video model on the world `shapes`.
 
-The embedded weights are made by `shapes_codec`, `shapes_decoder`, `shapes_t2v` and `shapes_t2v_longer`, run
-from one folder, and put together by `videogen.train.export`. The recipes of `shapes-mini` use the embedded
-codec and need no other run.
+The embedded weights are made by `shapes_codec`, `shapes_decoder`, `shapes_t2v`, `shapes_t2v_longer` and
+`shapes_t2v_longest`, run from one folder, and put together by `videogen.train.export`. The recipes of
+`shapes-mini` use the embedded codec and need no other run.
 """
 
 from __future__ import annotations
@@ -122,10 +122,10 @@ def shapes_t2v_longest() -> TrainConfig:
             seed=2,
         ),
         source=ShapesClips(seed=6, two_object_rate=0.15),
-        num_steps=6500,
+        num_steps=3700,
         batch_size=64,
         learning_rate=2e-3,
-        decay_steps=6300,
+        decay_steps=3600,
         seed=2,
         mixed_precision="bf16",
     )
