@@ -19,7 +19,9 @@
 
 # %%
 import json
+import os
 import shutil
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,9 @@ from PIL import Image, ImageDraw
 
 import videogen
 from videogen.display import show_clips
+
+for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):
+    os.environ.pop(name, None)  # so that the commands below print plain lines, without moving bars
 
 COLOURS = {"red": (215, 35, 40), "blue": (45, 85, 230), "yellow": (245, 220, 45), "green": (45, 175, 65)}
 GROUNDS = {"black": (0, 0, 0), "white": (255, 255, 255)}
@@ -75,10 +80,11 @@ show_clips([draw_heart("red", "black", "left")[::3], draw_heart("yellow", "white
 # ## Prepare
 #
 # `videogen prepare` decodes every file to its end and says what will happen to it before anything is computed: how it is
-# re-timed and cropped, or why it is dropped. `report.html` has all of it with pictures.
+# re-timed and cropped, or why it is dropped. `report.html` has all of it with pictures. (Hearts of two colours look alike in
+# grey, which is how duplicates are found; `--keep-duplicates` keeps them.)
 
 # %%
-# !videogen prepare lesson-videos --out lesson-dataset
+# !videogen prepare lesson-videos --out lesson-dataset --keep-duplicates 2>&1 | cat
 
 # %% [markdown]
 # ## Fine-tune
@@ -113,6 +119,7 @@ prompts = [
     "a large green heart moves down on a black background",
     "a large yellow heart moves down on a white background",
 ]
+warnings.filterwarnings("ignore", message="the model does not know")  # a heart: that is the point
 before = videogen.load()
 after = videogen.load(loras=["lesson-run/result"])
 clips, captions = [], []

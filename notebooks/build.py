@@ -36,6 +36,7 @@ def execute(source: Path, folder: Path) -> NotebookNode:
         nbclient.exceptions.CellExecutionError: If a cell fails.
     """
     notebook = jupytext.read(source)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads collapse where anything else runs
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # `videogen`
     for idx, cell in enumerate(notebook.cells):
         cell.id = f"cell-{idx}"  # the same at every build
