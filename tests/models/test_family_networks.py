@@ -10,6 +10,7 @@ from torch import Tensor
 from tests.tiny_families import FAMILY_NETWORKS, generators, make_network, make_prompts
 from videogen.models.dit import DiT3D
 from videogen.models.gan import GANDiscriminator3D, GANGenerator3D
+from videogen.models.transformer import MaskedTransformer3D
 
 KINDS = {**FAMILY_NETWORKS, "dit": DiT3D, "discriminator": GANDiscriminator3D}
 SIZES = [(3, 4, 6), (1, 8, 8), (2, 5, 7), (6, 2, 2), (2, 1, 1)]
@@ -29,7 +30,7 @@ def output_of(network: Any, sample: Tensor, prompts: Tensor, mask: Tensor, first
         case GANDiscriminator3D():
             weights = mask[..., None].to(prompts)
             return network(sample, (prompts * weights).sum(1) / weights.sum(1))
-        case _ if hasattr(network, "head") and hasattr(network, "mask_embedding"):
+        case MaskedTransformer3D():
             num_tokens = size[0] * -(-size[1] // 2) * -(-size[2] // 2)
             known = (torch.arange(num_tokens) % 2 == 0).expand(len(sample), -1)
             return network(sample, known, prompts, mask)
