@@ -20,6 +20,7 @@ from videogen.train.recipes.shapes import (
     shapes_mini_t2v,
     shapes_mini_unet3d,
     shapes_t2v,
+    shapes_t2v_drilled,
     shapes_t2v_longer,
     shapes_t2v_longest,
 )
@@ -38,6 +39,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_t2v": shapes_t2v,
     "shapes_t2v_longer": shapes_t2v_longer,
     "shapes_t2v_longest": shapes_t2v_longest,
+    "shapes_t2v_drilled": shapes_t2v_drilled,
 }
 
 

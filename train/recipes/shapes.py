@@ -1,8 +1,8 @@
 """Recipes of the embedded default: its codec, and its text-to-video model on the world `shapes`.
 
-The embedded weights are made by `shapes_codec`, `shapes_decoder`, `shapes_t2v`, `shapes_t2v_longer` and
-`shapes_t2v_longest`, run from one folder, and put together by `videogen.train.export`. The recipes of
-`shapes-mini` use the embedded codec and need no other run.
+The embedded weights are made by `shapes_codec`, `shapes_decoder`, `shapes_t2v`, `shapes_t2v_longer`,
+`shapes_t2v_longest` and `shapes_t2v_drilled`, run from one folder, and put together by
+`videogen.train.export`. The recipes of `shapes-mini` use the embedded codec and need no other run.
 """
 
 from __future__ import annotations
@@ -128,4 +128,26 @@ def shapes_t2v_longest() -> TrainConfig:
         decay_steps=3600,
         seed=2,
         mixed_precision="bf16",
+    )
+
+
+def shapes_t2v_drilled() -> TrainConfig:
+    """`shapes_t2v_longest` taken further on more of what it gets wrong: motions that turn or change."""
+    return replace(
+        shapes_t2v_longest(),
+        name="shapes_t2v_drilled",
+        objective=DiffusionObjectiveConfig(
+            codec=f"{RUNS}/shapes_codec/result",
+            network=UViTConfig(token_convs=True),
+            init_from=f"{RUNS}/shapes_t2v_longest/result",
+            time_mean=1.1,
+            time_std=1.5,
+            seed=3,
+        ),
+        source=ShapesClips(
+            seed=7, two_object_rate=0.1, drill_motions=("bounce", "orbit", "rotate"), drill_rate=0.4
+        ),
+        num_steps=4000,
+        decay_steps=3900,
+        seed=3,
     )

@@ -28,6 +28,8 @@ class ShapesClips:
         two_object_rate: Share of scenes with two objects; None leaves it to the world.
         first_world: A smaller world to begin with, a key of `WORLDS`; None begins with `world`.
         first_clips: How many clips at the start of the stream are of that world.
+        drill_motions: Motions that are shown more often than the world shows them, keys of `MOTIONS`.
+        drill_rate: Share of the scenes after the first clips that are drawn from these motions alone.
     """
 
     world: str = "shapes"
@@ -37,11 +39,20 @@ class ShapesClips:
     two_object_rate: float | None = None
     first_world: str | None = None
     first_clips: int = 0
+    drill_motions: tuple[str, ...] = ()
+    drill_rate: float = 0.0
 
     def __post_init__(self) -> None:
-        """Refuse a world that does not exist."""
+        """Refuse a world that does not exist, and a drill of nothing or of unknown motions."""
         if self.world not in WORLDS:
             raise ValueError(f"`world` must be one of {', '.join(WORLDS)}, got {self.world!r}")
+        unknown = [motion for motion in self.drill_motions if motion not in WORLDS[self.world].motions]
+        if unknown:
+            raise ValueError(f"`drill_motions` must be motions of {self.world!r}, got {', '.join(unknown)}")
+        if not 0 <= self.drill_rate <= 1 or (self.drill_rate > 0) != bool(self.drill_motions):
+            raise ValueError(
+                f"`drill_rate` must be in [0, 1], and above 0 with `drill_motions` alone, got {self.drill_rate}"
+            )
 
     def scene(self, sample_id: int) -> Scene:
         """The scene at a position of the stream."""
@@ -50,6 +61,8 @@ class ShapesClips:
         world = WORLDS[self.world]
         if self.two_object_rate is not None:
             world = replace(world, two_object_rate=self.two_object_rate)
+        if self.drill_motions and Random(f"drill/{self.seed}/{sample_id}").random() < self.drill_rate:
+            world = replace(world, motions=self.drill_motions)
         return world.sample(self.seed, sample_id, self.num_frames)
 
     def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:
