@@ -51,7 +51,8 @@ class ShapesClips:
             raise ValueError(f"`drill_motions` must be motions of {self.world!r}, got {', '.join(unknown)}")
         if not 0 <= self.drill_rate <= 1 or (self.drill_rate > 0) != bool(self.drill_motions):
             raise ValueError(
-                f"`drill_rate` must be in [0, 1], and above 0 with `drill_motions` alone, got {self.drill_rate}"
+                f"`drill_rate` must be in [0, 1], and above 0 only with `drill_motions`, "
+                f"got {self.drill_rate}"
             )
 
     def scene(self, sample_id: int) -> Scene:
