@@ -35,9 +35,9 @@ class VAEObjectiveConfig(LatentObjectiveConfig):
         token_dim: Of the network.
         conv_dim: Of the network.
         least_std: See `negative_log_likelihood`.
-        group_weights: Weights of the divergences of `GROUPS`. A prior draws each token by itself, so what is
-            to agree between tokens has to be said before; reconstruction alone would say it in the tokens,
-            where it is learned soonest.
+        group_weights: Weights of the divergences of `GROUPS`. A prior draws each frame by itself, and each
+            token, so what is to agree between them has to be said before; reconstruction alone would say it
+            in the tokens, where it is learned soonest.
         free_nats: Of each group, see `with_free_bits`.
         warm_up_clips: See `warm_up`.
     """
@@ -52,7 +52,7 @@ class VAEObjectiveConfig(LatentObjectiveConfig):
     token_dim: int = 4
     conv_dim: int = 96
     least_std: float = 0.1
-    group_weights: tuple[float, float, float] = (1.0, 1.0, 100.0)
+    group_weights: tuple[float, float, float] = (1.0, 20.0, 100.0)
     free_nats: float = 2.0
     warm_up_clips: int = 5_000
 
@@ -86,8 +86,7 @@ class VAEObjective(LatentObjective):
     """The evidence lower bound of a hierarchical VAE (NVAE, Vahdat and Kautz 2020, arXiv:2007.03898, eq. 1).
 
     Likelihood: a normal distribution of the best deviation, see `negative_log_likelihood`. Divergence: of
-        each
-    group's posterior from its prior, which knows the caption and the groups before; with free bits, and
+    each group's posterior from its prior, which knows the caption and the groups before; with free bits, and
     balanced while it warms up (NVAE, appendix A): the weight of a group is then in proportion to its
     divergence, so that no group is given up before it is of use. Both are divided by the numbers of a clip.
     """

@@ -39,6 +39,28 @@ def test_two_object_rate_overrides_the_world() -> None:
         assert {len(source.scene(index).objects) for index in range(30)} == counts
 
 
+def test_drilled_motions_come_more_often_and_nothing_held_out_with_them() -> None:
+    source = ShapesClips(num_frames=2, two_object_rate=0.0, drill_motions=("orbit",), drill_rate=0.5)
+    objects = [source.scene(index).objects[0] for index in range(400)]
+    share = sum(item.motion == "orbit" for item in objects) / len(objects)
+    assert 0.43 < share < 0.63  # a half, and a sixteenth of the other half
+    assert not any(item.is_held_out for item in objects)
+
+
+@pytest.mark.parametrize(
+    ("motions", "rate", "message"),
+    [
+        (("spin",), 0.5, "spin"),
+        ((), 0.5, "drill_rate"),
+        (("orbit",), 0.0, "drill_rate"),
+        (("orbit",), 2, "2"),
+    ],
+)
+def test_a_drill_that_cannot_be(motions: tuple[str, ...], rate: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ShapesClips(drill_motions=motions, drill_rate=rate)
+
+
 def test_a_world_that_does_not_exist() -> None:
     with pytest.raises(ValueError, match=r"`world` must be one of shapes, shapes-mini, got 'shape'"):
         ShapesClips(world="shape")
