@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
@@ -44,8 +44,6 @@ from videogen.pipelines.network_generation import NetworkGenerator
 from videogen.text.encoder import TextEncoder
 from videogen.text.words import WORDS_NAME, add_words, read_words
 
-if TYPE_CHECKING:
-    pass
 
 EMBEDDED = Path(__file__).resolve().parents[1] / "pretrained"
 if not EMBEDDED.exists():  # in a checkout this file is reached through `pipelines/`, beside `videogen/`

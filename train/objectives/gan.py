@@ -40,11 +40,11 @@ class GANObjectiveConfig(LatentObjectiveConfig):
 
     caption_dropout: float = 0.0
     noise_dim: int = 32
-    hidden_size: int = 192
+    hidden_size: int = 128
     num_layers: int = 4
     num_attention_heads: int = 4
-    conv_dim: int = 96
-    discriminator_size: int = 192
+    conv_dim: int = 64
+    discriminator_size: int = 128
     discriminator_layers: int = 3
     gamma: float = 10.0
     penalty_rate: float = 0.25

@@ -41,13 +41,13 @@ class RNNObjectiveConfig(LatentObjectiveConfig):
     """
 
     caption_dropout: float = 0.05
-    hidden_size: int = 192
+    hidden_size: int = 96
     encoder_layers: int = 1
     num_layers: int = 3
     num_attention_heads: int = 4
-    state_size: int = 96
+    state_size: int = 48
     noise_dim: int = 16
-    conv_dim: int = 96
+    conv_dim: int = 64
     feedback_rate: float = 0.5
     least_std: float = 0.1
     free_nats: float = 2.0

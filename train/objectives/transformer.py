@@ -37,10 +37,10 @@ class TransformerObjectiveConfig(LatentObjectiveConfig):
         time_std: Its standard deviation.
     """
 
-    hidden_size: int = 192
-    num_layers: int = 5
+    hidden_size: int = 128
+    num_layers: int = 4
     num_attention_heads: int = 4
-    head_size: int = 256
+    head_size: int = 128
     head_layers: int = 3
     token_convs: bool = True
     draws_per_token: int = 2

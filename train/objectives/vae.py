@@ -43,14 +43,14 @@ class VAEObjectiveConfig(LatentObjectiveConfig):
     """
 
     caption_dropout: float = 0.05
-    hidden_size: int = 192
+    hidden_size: int = 96
     encoder_layers: int = 2
-    num_layers: int = 4
+    num_layers: int = 5
     num_attention_heads: int = 4
     clip_dim: int = 24
     frame_dim: int = 8
     token_dim: int = 4
-    conv_dim: int = 96
+    conv_dim: int = 64
     least_std: float = 0.1
     group_weights: tuple[float, float, float] = (1.0, 20.0, 100.0)
     free_nats: float = 2.0

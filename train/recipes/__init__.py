@@ -11,6 +11,7 @@ from videogen.train.recipes.families import (
     shapes_mini_gan,
     shapes_mini_rnn,
     shapes_mini_transformer,
+    shapes_mini_uvit,
     shapes_mini_vae,
 )
 from videogen.train.recipes.features import shapes_features
@@ -36,6 +37,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_mini_rnn": shapes_mini_rnn,
     "shapes_mini_transformer": shapes_mini_transformer,
     "shapes_mini_dit": shapes_mini_dit,
+    "shapes_mini_uvit": shapes_mini_uvit,
     "shapes_t2v": shapes_t2v,
     "shapes_t2v_longer": shapes_t2v_longer,
     "shapes_t2v_longest": shapes_t2v_longest,

@@ -1,7 +1,8 @@
 """Recipes of the five families of generators on `shapes-mini`, in the latents of the embedded codec.
 
-They are meant to be compared at equal time, so none reaches its last step on a slow machine: give all of them
-the same `--max-minutes`, or fewer `--num-steps`, over which warm-up and decay keep their share.
+They are meant to be compared at equal size (2.0 to 2.3 million parameters, beside a small text encoder) and
+equal time: `num_steps` of each is what a quarter of an hour holds on one core with matrix units.
+`--num-steps` takes more or fewer, over which warm-up and decay keep their share.
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from dataclasses import replace
 
 from videogen.data.shapes.dataset import ShapesClips
 from videogen.train.config import TrainConfig
-from videogen.train.objectives.base import ObjectiveConfig
-from videogen.train.objectives.diffusion import DiffusionObjectiveConfig, DiTConfig
+from videogen.train.objectives.diffusion import DiffusionObjectiveConfig, DiTConfig, UViTConfig
 from videogen.train.objectives.gan import GANObjectiveConfig
+from videogen.train.objectives.latents import LatentObjectiveConfig
 from videogen.train.objectives.rnn import RNNObjectiveConfig
 from videogen.train.objectives.transformer import TransformerObjectiveConfig
 from videogen.train.objectives.vae import VAEObjectiveConfig
@@ -20,41 +21,49 @@ from videogen.train.objectives.vae import VAEObjectiveConfig
 
 def shapes_mini_vae() -> TrainConfig:
     """The hierarchical variational autoencoder."""
-    return _recipe("vae", VAEObjectiveConfig())
+    return _recipe("vae", VAEObjectiveConfig(), num_steps=1650)
 
 
 def shapes_mini_rnn() -> TrainConfig:
     """The recurrent generator."""
-    return _recipe("rnn", RNNObjectiveConfig())
+    return _recipe("rnn", RNNObjectiveConfig(), num_steps=1400)
 
 
 def shapes_mini_transformer() -> TrainConfig:
     """The masked Transformer."""
-    return _recipe("transformer", TransformerObjectiveConfig())
+    return _recipe("transformer", TransformerObjectiveConfig(), num_steps=2100)
 
 
 def shapes_mini_dit() -> TrainConfig:
-    """The diffusion Transformer: the objective of `shapes_mini_t2v` with another network."""
-    return _recipe("dit", DiffusionObjectiveConfig(network=DiTConfig()))
+    """Diffusion with a plain Transformer."""
+    network = DiTConfig(hidden_size=144, num_attention_heads=3)
+    return _recipe("dit", DiffusionObjectiveConfig(network=network), num_steps=2000)
+
+
+def shapes_mini_uvit() -> TrainConfig:
+    """The same objective with the embedded model's kind of network."""
+    network = UViTConfig(hidden_size=128, num_layers=5, conv_dim=64)
+    return _recipe("uvit", DiffusionObjectiveConfig(network=network), num_steps=1700)
 
 
 def shapes_mini_gan() -> TrainConfig:
     """The adversarial pair: smaller steps, all of them Adam's."""
-    return replace(_recipe("gan", GANObjectiveConfig()), learning_rate=1e-3, best_by="")
+    recipe = _recipe("gan", GANObjectiveConfig(), num_steps=950)
+    return replace(recipe, learning_rate=1e-3, best_by="")
 
 
-def _recipe(family: str, objective: ObjectiveConfig) -> TrainConfig:
+def _recipe(family: str, objective: LatentObjectiveConfig, num_steps: int) -> TrainConfig:
     return TrainConfig(
         name=f"shapes_mini_{family}",
-        objective=objective,
+        objective=replace(objective, text_dim=128, text_layers=1),
         source=ShapesClips(world="shapes-mini"),
-        num_steps=1100,
+        num_steps=num_steps,
         batch_size=32,
         learning_rate=3e-3,
-        warmup_steps=100,
-        decay_steps=800,
+        warmup_steps=num_steps // 20,
+        decay_steps=num_steps * 3 // 4,
         ema_decay=0.99,
-        checkpoint_every=100,
-        preview_every=275,
+        checkpoint_every=250,
+        preview_every=num_steps // 4,
         mixed_precision="bf16",
     )
