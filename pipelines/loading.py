@@ -44,7 +44,6 @@ from videogen.pipelines.network_generation import NetworkGenerator
 from videogen.text.encoder import TextEncoder
 from videogen.text.words import WORDS_NAME, add_words, read_words
 
-
 EMBEDDED = Path(__file__).resolve().parents[1] / "pretrained"
 if not EMBEDDED.exists():  # in a checkout this file is reached through `pipelines/`, beside `videogen/`
     EMBEDDED = Path(__file__).resolve().parents[1] / "videogen" / "pretrained"
