@@ -30,6 +30,7 @@ from videogen.pipelines.model_index import (
     SCHEDULER_CONFIG,
     class_names,
     from_config,
+    has_shared_codec,
     read_index,
     read_scheduler,
     read_settings,
@@ -77,7 +78,8 @@ def load(
     """Load a pipeline.
 
     Args:
-        model: A folder that `save_pretrained` wrote, or one of ModelScope's model and its fine-tunes for
+        model: A folder that `save_pretrained` wrote (whose index may list `vae` as `[null, null]`: it is the
+            embedded codec then), or one of ModelScope's model and its fine-tunes for
             diffusers' `TextToVideoSDPipeline`, or the id of such a repository on the hub, or one of
             `FAMILIES` if a model of it is there; the embedded model by default.
         device: Where the networks go.
@@ -192,6 +194,9 @@ def read_components(folder: Path, dtype: torch.dtype, device: str | torch.device
     kind = generator_class(folder)
     classes = class_names(folder, index, _components(kind))
     parts = read_settings(folder, index, kind.defaults_class)
+    if has_shared_codec(index):
+        codec = _read_network(EMBEDDED / "vae", VideoAutoencoder, dtype)
+        parts["vae"] = torch.nn.Module.to(codec, device)
     for name, class_name in classes.items():
         if name == "scheduler":
             parts[name] = read_scheduler(folder, class_name)
@@ -255,17 +260,19 @@ def read_packed_components(
 def model_hash(folder: Path) -> str:
     """SHA-256 over the bytes of all files of a model that `read_components` reads, each with its name."""
     if _is_modelscope(folder):
-        files = modelscope_files(folder)
+        files = {path.relative_to(folder).as_posix(): path for path in modelscope_files(folder)}
     else:
-        files = [folder / INDEX]
+        files = {INDEX: folder / INDEX}
         for name in _components(generator_class(folder)):
             if name == "scheduler":
-                files.append(folder / SCHEDULER_CONFIG)
-            else:
-                files += [folder / name / "config.json", *find_weights(folder / name)]
+                files[SCHEDULER_CONFIG] = folder / SCHEDULER_CONFIG
+                continue
+            home = EMBEDDED if name == "vae" and has_shared_codec(read_index(folder)) else folder
+            for path in (home / name / "config.json", *find_weights(home / name)):
+                files[path.relative_to(home).as_posix()] = path
     total = hashlib.sha256()
-    for name in sorted(path.relative_to(folder).as_posix() for path in files):
-        with (folder / name).open("rb") as stream:
+    for name in sorted(files):
+        with files[name].open("rb") as stream:
             total.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
     return total.hexdigest()
 

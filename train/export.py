@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -11,15 +12,15 @@ import typer
 from diffusers.models.modeling_utils import ModelMixin
 
 from videogen.codec.autoencoder import VideoAutoencoder
-from videogen.codec.contract import codec_hash
+from videogen.codec.contract import check_codec_hash, codec_hash
 from videogen.metrics.feature_network import load_feature_network
-from videogen.pipelines.loading import load
-from videogen.pipelines.model_index import INDEX
+from videogen.pipelines.loading import EMBEDDED, load
+from videogen.pipelines.model_index import INDEX, NOT_HERE, read_index
 
 _KEPT_IN_FLOAT32 = ("latents_mean", "latents_std")
 
 
-def export(result: Path, out: Path, codec: Path | None = None) -> None:
+def export(result: Path, out: Path, codec: Path | None = None, *, share_codec: bool = False) -> None:
     """Write a pipeline of any family with weights in bfloat16, half the size; files that are there already
     are replaced.
 
@@ -28,11 +29,16 @@ def export(result: Path, out: Path, codec: Path | None = None) -> None:
         out: Where to write; other files in it, such as a model card, are left alone.
         codec: The `result` folder of a codec run, in place of the codec the model was trained on; its encoder
             must be the same.
+        share_codec: Leave the codec out, for `videogen.load` to put the embedded one in its place.
 
     Raises:
-        ValueError: If a folder cannot be loaded, or the encoders differ.
+        ValueError: If a folder cannot be loaded, the encoders differ, or a codec to be left out is not the
+            embedded one.
     """
     pipeline = load(result)
+    if share_codec:
+        embedded = VideoAutoencoder.from_pretrained(EMBEDDED / "vae")
+        check_codec_hash(embedded, pipeline.codec_hash)
     if codec is not None:
         finished = VideoAutoencoder.from_pretrained(codec)
         for name, tensor in pipeline.vae.encoder.state_dict().items():
@@ -46,6 +52,10 @@ def export(result: Path, out: Path, codec: Path | None = None) -> None:
     for name in pipeline.components:
         shutil.rmtree(out / name, ignore_errors=True)
     pipeline.save_pretrained(out)
+    if share_codec:
+        shutil.rmtree(out / "vae")
+        index = {**read_index(out), "vae": NOT_HERE}
+        (out / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     make_readable(out)
 
 
@@ -85,11 +95,14 @@ def main(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the released weights.")],
     codec: Annotated[Path | None, typer.Option(help="The result folder of a decoder run.")] = None,
+    share_codec: Annotated[
+        bool, typer.Option("--share-codec", help="Leave the codec out: it is the embedded one.")
+    ] = False,
 ) -> None:
     """Make released weights of what a run left behind."""
     try:
         if (result / INDEX).exists():
-            export(result, out, codec)
+            export(result, out, codec, share_codec=share_codec)
         else:
             export_features(result, out)
     except (ValueError, OSError) as error:

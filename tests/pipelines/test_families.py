@@ -331,6 +331,31 @@ def test_an_exported_family_is_half_the_size_and_loads(tmp_path: Path) -> None:
     assert type(load(tmp_path / "out")) is VAEPipeline
 
 
+def test_a_family_that_shares_the_embedded_codec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save("vae", tmp_path / "result")
+    monkeypatch.setattr("videogen.pipelines.loading.EMBEDDED", tmp_path / "result")
+    monkeypatch.setattr("videogen.train.export.EMBEDDED", tmp_path / "result")
+    export(tmp_path / "result", tmp_path / "whole")
+    export(tmp_path / "result", tmp_path / "shared", share_codec=True)
+    assert not (tmp_path / "shared/vae").exists()
+    whole, shared = (load(tmp_path / name).components for name in ("whole", "shared"))
+    assert torch.equal(whole["network"].proj_in.weight, shared["network"].proj_in.weight)
+    clip, again = (load_generator(tmp_path / "shared")(PROMPT, seed=3, output_type="pt").frames for _ in "ab")
+    assert torch.equal(clip, again) and clip.std() > 0
+    before = model_hash(tmp_path / "shared")
+    edit_json(tmp_path / "result/vae/config.json", _name_or_path="elsewhere")
+    assert (
+        model_hash(tmp_path / "shared") != before
+    )  # what a clip is made of is elsewhere, and counts all the same
+
+
+def test_a_codec_that_is_not_the_embedded_one_cannot_be_left_out(tmp_path: Path) -> None:
+    save("vae", tmp_path / "result")
+    with pytest.raises(ValueError, match="`vae` is another codec"):
+        export(tmp_path / "result", tmp_path / "out", share_codec=True)
+    assert not (tmp_path / "out").exists()
+
+
 # Families by name
 
 
