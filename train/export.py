@@ -20,7 +20,14 @@ from videogen.pipelines.model_index import INDEX, NOT_HERE, read_index
 _KEPT_IN_FLOAT32 = ("latents_mean", "latents_std")
 
 
-def export(result: Path, out: Path, codec: Path | None = None, *, share_codec: bool = False) -> None:
+def export(
+    result: Path,
+    out: Path,
+    codec: Path | None = None,
+    *,
+    share_codec: bool = False,
+    training_minutes: float | None = None,
+) -> None:
     """Write a pipeline of any family with weights in bfloat16, half the size; files that are there already
     are replaced.
 
@@ -30,6 +37,7 @@ def export(result: Path, out: Path, codec: Path | None = None, *, share_codec: b
         codec: The `result` folder of a codec run, in place of the codec the model was trained on; its encoder
             must be the same.
         share_codec: Leave the codec out, for `videogen.load` to put the embedded one in its place.
+        training_minutes: What the training took, for `videogen compare` to state.
 
     Raises:
         ValueError: If a folder cannot be loaded, the encoders differ, or a codec to be left out is not the
@@ -52,10 +60,13 @@ def export(result: Path, out: Path, codec: Path | None = None, *, share_codec: b
     for name in pipeline.components:
         shutil.rmtree(out / name, ignore_errors=True)
     pipeline.save_pretrained(out)
+    index = read_index(out)
     if share_codec:
         shutil.rmtree(out / "vae")
-        index = {**read_index(out), "vae": NOT_HERE}
-        (out / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        index["vae"] = NOT_HERE
+    if training_minutes is not None:
+        index["training_minutes"] = training_minutes
+    (out / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     make_readable(out)
 
 
@@ -98,11 +109,12 @@ def main(
     share_codec: Annotated[
         bool, typer.Option("--share-codec", help="Leave the codec out: it is the embedded one.")
     ] = False,
+    training_minutes: Annotated[float | None, typer.Option(help="What the training took.")] = None,
 ) -> None:
     """Make released weights of what a run left behind."""
     try:
         if (result / INDEX).exists():
-            export(result, out, codec, share_codec=share_codec)
+            export(result, out, codec, share_codec=share_codec, training_minutes=training_minutes)
         else:
             export_features(result, out)
     except (ValueError, OSError) as error:

@@ -22,6 +22,7 @@ from tests.tiny_families import (
 )
 from tests.tiny_pipeline import make_pipeline
 from videogen.codec.contract import codec_hash
+from videogen.comparison.models import stated_minutes
 from videogen.models.dit import DiT3D
 from videogen.pipelines.families import FAMILIES, GENERATORS
 from videogen.pipelines.family_pipelines import (
@@ -336,7 +337,8 @@ def test_a_family_that_shares_the_embedded_codec(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr("videogen.pipelines.loading.EMBEDDED", tmp_path / "result")
     monkeypatch.setattr("videogen.train.export.EMBEDDED", tmp_path / "result")
     export(tmp_path / "result", tmp_path / "whole")
-    export(tmp_path / "result", tmp_path / "shared", share_codec=True)
+    export(tmp_path / "result", tmp_path / "shared", share_codec=True, training_minutes=15)
+    assert stated_minutes(tmp_path / "shared") == 15 and stated_minutes(tmp_path / "whole") is None
     assert not (tmp_path / "shared/vae").exists()
     whole, shared = (load(tmp_path / name).components for name in ("whole", "shared"))
     assert torch.equal(whole["network"].proj_in.weight, shared["network"].proj_in.weight)
