@@ -204,4 +204,8 @@ def test_command_checks_first(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert run("embedded", "--out", tmp_path / "file")[0] == 1
     assert "`--num-prompts`" in run("embedded", "--num-prompts", 0)[1]
+    assert "`world` must be one of" in run("embedded", "--world", "moon", "--out", tmp_path / "out")[1]
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a ring")
+    assert "`--world` is for" in run("embedded", "--world", "shapes", "--prompts", prompts)[1]
     assert "cannot read" in run("embedded", "--prompts", tmp_path / "absent", "--out", tmp_path / "out")[1]

@@ -22,6 +22,13 @@ def test_a_shorter_list_is_the_beginning_of_a_longer_one() -> None:
     assert drawn_prompts(3, seed=1) != drawn_prompts(3)
 
 
+def test_prompts_are_of_the_world_that_is_asked_for() -> None:
+    objects = [prompt.objects[0] for prompt in drawn_prompts(20, world="shapes-mini")]
+    assert {item.size for item in objects} == {"large"}
+    with pytest.raises(ValueError, match="`world` must be one of shapes, shapes-mini, got 'moon'"):
+        drawn_prompts(1, world="moon")
+
+
 def test_a_prompt_of_the_world_can_be_checked() -> None:
     item = ShapeObject("red", "circle", "large", "right")
     assert ComparisonPrompt.of(RED) == ComparisonPrompt(RED, (item,), None)

@@ -31,7 +31,11 @@ def compare_command(
     ],
     prompts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A prompt on each line. By default prompts of the world shapes."),
+        typer.Option(metavar="FILE", help="A prompt on each line. By default prompts of --world."),
+    ] = None,
+    world: Annotated[
+        str | None,
+        typer.Option(help="What drawn prompts are about: shapes, the default, or shapes-mini."),
     ] = None,
     num_prompts: Annotated[
         int | None,
@@ -51,6 +55,8 @@ def compare_command(
         raise ValueError(f"`--out` must be a folder, but {str(out)!r} is a file")
     if num_prompts is not None and num_prompts < 1:
         raise ValueError(f"`--num-prompts` must be at least 1, got {num_prompts}")
+    if prompts is not None and world is not None:
+        raise ValueError("`--world` is for drawn prompts: leave it out, or `--prompts`")
 
     from rich.console import Console
 
@@ -62,8 +68,9 @@ def compare_command(
     left_out: list[str] = []
     others = None
     if prompts is None:
-        chosen = drawn_prompts(64 if num_prompts is None else num_prompts, seed)
-        others = drawn_prompts(NUM_REFERENCE_CLIPS, seed=-1 - seed)
+        drawn_from = world or "shapes"
+        chosen = drawn_prompts(64 if num_prompts is None else num_prompts, seed, drawn_from)
+        others = drawn_prompts(NUM_REFERENCE_CLIPS, -1 - seed, drawn_from)
     else:
         chosen, left_out = read_prompts(prompts)
         chosen = chosen[:num_prompts]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from videogen.data.shapes.captions import read_plain_caption
-from videogen.data.shapes.world import SHAPES_WORLD, Background, ShapeObject
+from videogen.data.shapes.world import WORLDS, Background, ShapeObject
 from videogen.metrics.prompt_accuracy import evaluation_prompts
 
 MAX_CHARS = 2000  # of a prompt; a longer line is a file of another kind
@@ -32,16 +32,23 @@ class ComparisonPrompt:
         return cls(text, *(read_plain_caption(text) or ()))
 
 
-def drawn_prompts(num_prompts: int, seed: int = 0) -> list[ComparisonPrompt]:
+def drawn_prompts(num_prompts: int, seed: int = 0, world: str = "shapes") -> list[ComparisonPrompt]:
     """Prompts of one object, of which every second is a combination that training never shows.
 
+    Args:
+        num_prompts: How many.
+        seed: Of the draws.
+        world: What they are about, a key of `WORLDS`.
+
     Raises:
-        ValueError: If `num_prompts` is below 1.
+        ValueError: If `num_prompts` is below 1, or there is no such world.
     """
     if num_prompts < 1:
         raise ValueError(f"`num_prompts` must be at least 1, got {num_prompts}")
+    if world not in WORLDS:
+        raise ValueError(f"`world` must be one of {', '.join(WORLDS)}, got {world!r}")
     kinds = [
-        evaluation_prompts(SHAPES_WORLD, num_prompts, held_out=held_out, seed=seed)
+        evaluation_prompts(WORLDS[world], num_prompts, held_out=held_out, seed=seed)
         for held_out in (False, True)
     ]
     return [ComparisonPrompt.of(kinds[number % 2][number // 2].caption) for number in range(num_prompts)]
