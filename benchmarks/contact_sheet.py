@@ -2,6 +2,7 @@
 
 python benchmarks/contact_sheet.py --out sheet.png
 python benchmarks/contact_sheet.py --readme --out docs/clips.png
+python benchmarks/contact_sheet.py --model gan --model vae --world shapes-mini --num-prompts 6
 """
 
 from __future__ import annotations
@@ -42,7 +43,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", default=None, help="folder of a pipeline; the embedded model by default")
+    parser.add_argument(
+        "--model",
+        action="append",
+        help="name or folder of a pipeline, several for one column each; the embedded model by default",
+    )
     parser.add_argument("--world", default="shapes", choices=sorted(WORLDS))
     parser.add_argument("--num-prompts", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
@@ -56,12 +61,18 @@ def main() -> None:
         if arguments.readme
         else world_prompts(arguments.world, arguments.num_prompts, arguments.seed)
     )
-    pipeline = load(arguments.model)
-    frames = pipeline(prompts, seed=arguments.seed, num_inference_steps=arguments.steps).frames
-    columns = 2 if arguments.readme else 4
-    sheet = contact_sheet(list(frames), columns, prompts, frames_per_clip=6)
+    settings = {} if arguments.steps is None else {"num_inference_steps": arguments.steps}
+    models = arguments.model or [None]
+    clips = [load(model)(prompts, seed=arguments.seed, **settings).frames for model in models]
+    if len(models) == 1:
+        columns = 2 if arguments.readme else 4
+        sheet = contact_sheet(list(clips[0]), columns, prompts, frames_per_clip=6)
+    else:
+        rows = [clip for row in zip(*clips, strict=True) for clip in row]
+        captions = [f"{model}: {prompt}" for prompt in prompts for model in models]
+        sheet = contact_sheet(rows, len(models), captions, frames_per_clip=4)
     Image.fromarray(sheet).save(arguments.out)
-    print(f"{len(prompts)} clips in {arguments.out}")
+    print(f"{len(models) * len(prompts)} clips in {arguments.out}")
 
 
 if __name__ == "__main__":

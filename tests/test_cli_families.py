@@ -78,10 +78,6 @@ def test_the_transformer_has_steps_guidance_and_a_negative_prompt(models: dict[s
     )
 
 
-def test_a_family_that_is_not_there_says_how_to_train_it() -> None:
-    assert "python -m videogen.train shapes_mini_" in error_of("generate", "a star", "--model", "gan")
-
-
 @pytest.mark.parametrize("family", FAMILY_NETWORKS)
 def test_evaluation_calls_every_family(models: dict[str, Path], family: str) -> None:
     prompts = evaluation_prompts(SHAPES_MINI, 3, held_out=False)
