@@ -187,8 +187,11 @@ class GANDiscriminator3D(ModelMixin, ConfigMixin):
 
     def scores(self, features: Tensor, text: Tensor) -> Tensor:
         """Scores `(B,)` of clips with these features together with captions `(B, D)`."""
-        projection = (features * self.text_embedding(text)).sum(1) * features.shape[1] ** -0.5
-        return self.to_score(features)[:, 0] + projection
+        return self.to_score(features)[:, 0] + self.agreement(features, text).diagonal()
+
+    def agreement(self, features: Tensor, text: Tensor) -> Tensor:
+        """How well each of B clips goes with each of K captions `(K, D)`, `(B, K)`: part of its score."""
+        return features @ self.text_embedding(text).T * features.shape[1] ** -0.5
 
 
 class CriticBlock(nn.Module):
