@@ -37,7 +37,8 @@ def exploration_page(exploration: Exploration) -> str:
     facts = (
         f"{len(exploration.results)} of {exploration.num_points} points, {num_clips} clips each "
         f"({len(setup['prompts'])} prompts, {len(setup['seeds'])} seeds) of {setup['clip'][0]} frames, "
-        f"{setup['clip'][1]}x{setup['clip'][2]}, on {setup['device']} with {setup['num_threads']} threads. "
+        f"{setup['clip'][1]}x{setup['clip'][2]}, {setup['batch_size']} at a time, on {setup['device']} in "
+        f"{setup['dtype']} with {setup['num_threads']} threads. "
         f"Reference: {setup['reference_steps'] or 'no'} steps. In brackets 95 % intervals."
     )
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="soft">{escape(facts)}</p>']
