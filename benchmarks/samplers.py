@@ -7,9 +7,9 @@ order of convergence, and `guidance`, for what its kinds do to accuracy, diversi
 (`samplers-measured.md` with three pictures) shows what is done. Ctrl-C or `--budget` keep that, and the same
 command goes on; a folder belongs to one model, so other weights need another one.
 
-In bfloat16 the embedded model is several times as fast on a CPU with matrix units. It rounds, so that
-distances to the reference do not fall below some 0.01 of latents, and orders come out too low: they are to be
-measured in float32.
+In bfloat16 the embedded model is several times as fast on a CPU with matrix units. It rounds as it goes, so
+that small distances to the reference are those of the rounding, and orders come out too low: measure them in
+float32.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ GRIDS: dict[str, dict[str, Any]] = {
         "steps": (8,),
         "guidance_scales": (1.0, 2.0, 3.0, 5.0),
         "guidance": (
-            *("cfg", "rescaled", "interval:low=0.2", "interval:low=0,high=0.9"),
+            *("cfg", "rescaled", "interval:low=0.2,high=0.8", "interval:low=0,high=0.9"),
             *("apg", "apg:eta=0.5,momentum=0", "adaptive"),
         ),
         "seeds": (0, 1),
@@ -132,11 +132,12 @@ def scheduler_section(exploration: Exploration) -> list[str]:
             interval(result.measured("psnr"), "{:.1f}"),
             interval(result.measured("error"), "{:.3f}"),
         ]
-        for result in sorted(exploration.results, key=lambda item: (item.point.cost, item.point.scheduler))
+        for result in sorted(exploration.results, key=lambda item: item.values("passes"))
     ]
     lines = [
         f"Reference: {exploration.setup['reference_steps']} steps of a second-order scheduler from the same "
-        "noise. `PSNR` is of pixels, `error` the root mean square distance of latents.",
+        "noise. `PSNR` is of pixels, `error` the root mean square distance of latents. `dpm++sde` draws noise on "
+        "the way, and so comes to other clips than the reference, however many steps it takes.",
         *("", markdown_table(header, rows), ""),
     ]
     for metric, picture in FRONTS.items():
@@ -205,9 +206,9 @@ def number(measured: MeanInterval | None, pattern: str) -> str:
 
 
 def interval(measured: MeanInterval | None, pattern: str) -> str:
-    """A mean with its interval."""
-    if measured is None:
-        return ""
+    """A mean with its interval, which one value alone does not have."""
+    if measured is None or measured.num_values == 1:
+        return number(measured, pattern)
     mean, low, high = (pattern.format(value) for value in (measured.mean, measured.low, measured.high))
     return f"{mean} [{low}, {high}]"
 

@@ -16,6 +16,7 @@ from videogen.presets import Preset
 if TYPE_CHECKING:
     import pandas
 
+    from videogen.display import ClipGrid
     from videogen.exploration.drawing import Drawing
 
 METRICS: dict[str, tuple[str, bool | None]] = {
@@ -289,6 +290,14 @@ class Exploration:
         from videogen.exploration.charts import trajectory_chart
 
         return trajectory_chart(self.results)
+
+    def clip_grid(self) -> ClipGrid:
+        """The clips that were kept, a row a point and a column a prompt; a notebook plays them."""
+        from videogen.display import ClipGrid
+        from videogen.exploration.page import clip_table
+
+        table = clip_table(self)
+        return ClipGrid(table.count("<img"), table)
 
     def to_html(self) -> str:
         """A page with the plots, the numbers and the clips, which play; see `exploration_page`."""
