@@ -136,8 +136,8 @@ def scheduler_section(exploration: Exploration) -> list[str]:
     ]
     lines = [
         f"Reference: {exploration.setup['reference_steps']} steps of a second-order scheduler from the same "
-        "noise. `PSNR` is of pixels, `error` the root mean square distance of latents. `dpm++sde` draws noise on "
-        "the way, and so comes to other clips than the reference, however many steps it takes.",
+        "noise. `PSNR` is of pixels, `error` the root mean square distance of latents. `dpm++sde` draws "
+        "noise on the way, and so comes to other clips than the reference, however many steps it takes.",
         *("", markdown_table(header, rows), ""),
     ]
     for metric, picture in FRONTS.items():
