@@ -35,7 +35,8 @@ show_clips(frames, [prompt])
 # ## Seeds
 #
 # The noise of clip *k* of a call belongs to `seed + k`. So the third clip of this call is the clip of a call for seed 9
-# alone, whatever stands beside it: you can make a hundred, choose one, and make it again.
+# alone, whatever stands beside it (but for the last digits, as sums of a batch are rounded otherwise): you can make a
+# hundred, choose one, and make it again.
 
 # %%
 four = pipeline(prompt, num_videos_per_prompt=4, seed=7).frames
@@ -46,7 +47,8 @@ show_clips(four, [f"seed {seed}" for seed in range(7, 11)])
 # %% [markdown]
 # ## Several prompts, and a prompt to steer away from
 #
-# A pipeline takes a list. A negative prompt replaces the empty one that guidance compares with.
+# A pipeline takes a list. A negative prompt replaces the empty one that guidance compares with: below, the same noise
+# without a colour in the prompt, and then pushed away from one colour or another.
 
 # %%
 prompts = [
@@ -58,18 +60,18 @@ prompts = [
 show_clips(pipeline(prompts, seed=0).frames, prompts)
 
 # %%
-show_clips(
-    [
-        pipeline("a large circle moves down", seed=3).frames[0],
-        pipeline("a large circle moves down", negative_prompt="a red circle", seed=3).frames[0],
-    ],
-    ["no colour asked for", "the same seed, away from red"],
-)
+any_circle = "a large circle moves down"
+clips, captions = [pipeline(any_circle, seed=3).frames[0]], ["no colour asked for"]
+for colour in ("red", "green", "blue"):
+    clips.append(pipeline(any_circle, negative_prompt=f"a {colour} circle", seed=3).frames[0])
+    captions.append(f"away from {colour}")
+show_clips(clips, captions)
 
 # %% [markdown]
 # ## Words it does not know
 #
-# They are named in a warning, and small slips of the pen are understood.
+# They are named in a warning. A slip of the pen in a longer word is read as the word that is meant, if only one comes
+# near.
 
 # %%
 import warnings
@@ -112,8 +114,9 @@ show_clips(clips.numpy(), [row["asked for"] for row in rows])
 pd.DataFrame(rows)
 
 # %% [markdown]
-# A question mark is what the parser could not tell, mostly because an outline came apart. These combinations of colour,
-# shape and motion were held out of training: the model puts together what it learned apart.
+# A question mark is what the parser could not tell: look at that clip above, and you will see what came apart. These
+# combinations of colour, shape and motion were held out of training, so each clip that is right was put together from
+# what the model learned apart.
 #
 # ## Files that remember
 #
@@ -135,7 +138,9 @@ print(json.dumps(videogen.read_clip(folder / "circle.mp4").recipe))
 #
 # ```bash
 # videogen generate "a cyan ring orbits" --seed 7 --out ring.mp4
-# videogen info ring.mp4
+# videogen info ring.mp4                                   # what it shows, and how it was made
+# videogen replay ring.mp4                                 # makes it again, and says whether it is identical
+# videogen generate --like ring.mp4 --seed 8               # the same settings, another clip
 # ```
 #
 # Next: [samplers](2_samplers.ipynb), or a look [inside the denoiser](5_inside_the_denoiser.ipynb).

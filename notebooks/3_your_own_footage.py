@@ -110,7 +110,8 @@ plt.show()
 # %% [markdown]
 # ## Before and after
 #
-# The same prompts and seeds, without and with the adapters. The last two combinations were kept back.
+# The same prompts and seeds, without and with the adapters. The last two were kept back: no heart of the footage moves
+# down. A minute of training is a beginning; look how far the outlines have come from a shape the model knew to a heart.
 
 # %%
 prompts = [
@@ -132,7 +133,8 @@ show_clips(clips, captions)
 # %% [markdown]
 # ## What was forgotten?
 #
-# Adapters can be weighed: at a smaller scale the model is nearer to what it was.
+# A prompt of the old world, to see whether it is still drawn as before. Adapters can be weighed: at a smaller scale the
+# model is nearer to what it was.
 
 # %%
 prompt = "a large red circle moves left on a black background"

@@ -100,15 +100,16 @@ figure.suptitle(
 plt.show()
 
 # %% [markdown]
-# The colour of the object is listened to where the object is, the colour of the background around it, and the direction
-# at the side that the object will move to: nobody told the network where to look. Words like "moves" hardly matter, as
-# other captions do without. Not every word needs a place of its own: the prompt also reaches the network as one vector
-# for the whole clip, the modulation.
+# Compare where the object's colour is listened to with where the object is, the background's colour with what lies around
+# it, and the direction with the side that the object will move to: nobody told the network where to look. Words that say
+# little, like "moves" and "on", are given little. Not every word needs a place of its own: the prompt also reaches the
+# network as one vector for the whole clip, the modulation.
 #
 # ## When words matter
 #
-# At high noise nothing is there yet, and the words decide what and where. Later the picture speaks for itself, and what
-# remains to be asked for is what the object looks like.
+# From the first step, nearly pure noise, at the top, to the last. What a token gives to all words sums to one, so this does
+# not show how much the prompt matters at a step, but which of its words are asked for: follow a column downwards to see
+# when a word is asked for most. Early steps settle what is where, late ones what it looks like.
 
 # %%
 shares = np.array([text_weights(step).mean((0, 1, 2)) for step in range(steps)])[:, : len(words)]
@@ -144,13 +145,14 @@ plt.tight_layout()
 plt.show()
 
 # %% [markdown]
-# In some blocks the token follows the object through all frames, past and future, in one step: that is how sixteen frames
-# can agree on one motion. Other blocks look at the background, or at the token itself. A factorised network (`UNet3D`, the ModelScope family) asks in two steps, within a frame and along a pixel's
-# frames; the same recorder works there.
+# Where a row stays bright on the triangle through all frames, past and future, the token follows the object in one step:
+# that is how sixteen frames can agree on one motion. Other rows look at the background. A factorised network (`UNet3D`,
+# the ModelScope family) asks in two steps, within a frame and along a pixel's frames; the same recorder works there.
 #
 # ## How far in time
 #
-# How much attention stays in the token's own frames, and how much goes to others, block by block:
+# How much attention stays in the token's own frames (0 frames away), and how much goes to others, block by block, as the
+# mean over all pairs of groups that far apart. Above the dotted line a group is given more than an even share.
 
 # %%
 own = np.zeros((num_layers, latent_frames))

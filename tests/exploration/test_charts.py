@@ -19,6 +19,8 @@ SETUP: dict[str, Any] = {
     "seeds": [0],
     "clip": [8, 32, 32],
     "device": "cpu",
+    "dtype": "float32",
+    "batch_size": 1,
     "num_threads": 1,
     "reference_steps": 50,
 }
@@ -26,7 +28,7 @@ SETUP: dict[str, Any] = {
 
 def result_of(scheduler: str, steps: int, seconds: float, accuracy: list[bool], error: float) -> PointResult:
     clips = tuple(
-        ClipMeasures(idx, idx, seconds, 2.0 * steps, 0.1, 0.2, 0.0, psnr=30.0, error=error, accuracy=right)
+        ClipMeasures(*(idx, idx, 0.1, 0.2, 0.0, seconds, 2.0 * steps), psnr=30.0, error=error, accuracy=right)
         for idx, right in enumerate(accuracy)
     )
     way = tuple(TrajectoryStep(1000 - 100 * idx, 1 - idx / 2, None) for idx in range(3))

@@ -32,10 +32,12 @@ def test_a_report_and_a_preset_are_written_and_the_command_goes_on(model: Path, 
     out = tmp_path / "out"
     arguments = ("explore", out, "--model", model, "--num-prompts", 2, "--world", "shapes-mini")
     grid = ("--steps", 2, "--steps", 3, "--scheduler", "euler", "--reference-steps", 4, "--cache", "none")
+    grid += ("--dtype", "bfloat16", "--batch-size", 2)
     result = run(*arguments, *grid)
     assert result.exit_code == 0, result.stderr
     assert "2 of 2 points" in result.stdout and "best: euler" in result.stdout
-    assert "data:image/webp;base64," in (out / "report.html").read_text()
+    report = (out / "report.html").read_text()
+    assert "data:image/webp;base64," in report and "2 at a time, on cpu in bfloat16" in report
     assert Preset.load(out / "best.json").scheduler == "euler"
     lines = (out / "points.jsonl").read_text()
     assert run(*arguments, *grid).exit_code == 0
@@ -63,6 +65,9 @@ def test_prompts_of_a_file(model: Path, tmp_path: Path) -> None:
         (["--prompts", "absent.txt"], "the prompts file 'absent.txt' cannot be read"),
         (["--world", "flat"], "`world` must be one of"),
         (["--seed", "1", "--seed", "1"], "`seeds` must be different"),
+        (["--dtype", "int8"], "`dtype` 'int8' is unknown: known are float32"),
+        (["--batch-size", "0"], "`batch_size` must be at least 1, got 0"),
+        (["--max-seconds", "0"], "`max_seconds` must be above 0"),
     ],
 )
 def test_mistakes_are_one_line(model: Path, tmp_path: Path, options: list[str], message: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tests.tiny_pipeline import make_pipeline
 from videogen.data.shapes.world import SHAPES_MINI
@@ -98,6 +98,39 @@ def test_nothing_is_run_twice_and_a_grid_can_grow(pipeline: TextToVideo, tmp_pat
     assert len(passes) == 3 * (2 * 2 + 1 + 2)
 
 
+def test_clips_made_together_are_those_made_alone(pipeline: TextToVideo, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"seeds": [0, 5], "schedulers": ["dpm++sde"], "steps": [3]}
+    (alone,) = run(pipeline, tmp_path / "alone", **options).results
+    (together,) = run(pipeline, tmp_path / "together", batch_size=3, **options).results
+    assert [(clip.prompt_idx, clip.seed) for clip in together.clips] == [(0, 0), (0, 5), (1, 1), (1, 6)]
+    for metric in ("error", "psnr", "flicker", "saturation", "accuracy", "diversity"):
+        assert together.values(metric) == pytest.approx(alone.values(metric), rel=1e-4), metric
+    assert together.values("passes") == [6.0, 6.0]  # of a batch of three and one of one
+    assert len(together.values("seconds")) == 2 and len(alone.values("seconds")) == 4
+
+
+def test_half_precision_is_explored_as_it_is(pipeline: TextToVideo, tmp_path: Path) -> None:
+    for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
+        assert isinstance(network, nn.Module)
+        network.to(torch.bfloat16)
+    exploration = run(pipeline, tmp_path, steps=[2], batch_size=2)
+    assert exploration.setup["dtype"] == "bfloat16"
+    assert all(0 < result.values("error")[0] < 10 for result in exploration.results)
+
+
+def test_a_reference_goes_on_where_it_was_stopped(pipeline: TextToVideo, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    remove = interrupt_in_pass(pipeline, 15)  # heun takes 11 passes for 6 steps: in that of the second clip
+    try:
+        assert run(pipeline, tmp_path).stopped == "interrupted"
+    finally:
+        signal.signal(signal.SIGINT, before)
+        remove()
+    passes = count_passes(pipeline)
+    assert run(pipeline, tmp_path, schedulers=["euler"], steps=[2]).stopped is None
+    assert len(passes) == 11 + 2 * (1 + 2 + 1)  # one clip of the reference, then a point with its warming up
+
+
 def interrupt_in_pass(pipeline: TextToVideo, number: int) -> Callable[[], None]:
     """Ctrl-C, sent to this process in a later pass of the network; the answer takes the hook away."""
     passes: list[int] = []
@@ -152,6 +185,23 @@ def test_a_folder_belongs_to_one_exploration(pipeline: TextToVideo, tmp_path: Pa
         run(pipeline, tmp_path)
 
 
+def test_a_folder_belongs_to_one_set_of_weights(pipeline: TextToVideo, tmp_path: Path) -> None:
+    run(pipeline, tmp_path, reference_steps=0, steps=[2])
+    with torch.no_grad():
+        next(pipeline.unet.parameters()).add_(0.1)
+    with pytest.raises(ValueError, match="holds an exploration with other weights"):
+        run(pipeline, tmp_path, reference_steps=0, steps=[2])
+
+
+def test_a_line_that_was_edited_is_named(pipeline: TextToVideo, tmp_path: Path) -> None:
+    run(pipeline, tmp_path, reference_steps=0, steps=[2])
+    file = tmp_path / "points.jsonl"
+    for line in ('{"point": 3}', "[]", "no JSON"):
+        file.write_text(f"{file.read_text().splitlines()[0]}\n{line}\n")
+        with pytest.raises(ValueError, match=r"line 2 of .*points.jsonl is no result of a point"):
+            run(pipeline, tmp_path, reference_steps=0, steps=[2])
+
+
 def test_a_point_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     pipeline = make_pipeline(TextToVideo, defaults=DEFAULTS)
 
@@ -202,6 +252,8 @@ def test_a_time_is_foreseen_from_the_first_point(pipeline: TextToVideo) -> None:
     [
         ({"seeds": []}, "`seeds` must be different"),
         ({"seeds": [1, 1]}, "`seeds` must be different"),
+        ({"seeds": [0, -1]}, "`seeds` must be at least 0, got -1"),
+        ({"batch_size": 0}, "`batch_size` must be at least 1, got 0"),
         ({"budget": 0}, "`budget` must be above 0 seconds"),
         ({"reference_steps": -1}, "`reference_steps` must be at least 0"),
         ({"schedulers": []}, "`schedulers` is empty"),

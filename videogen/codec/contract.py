@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
+
+from videogen.models.weights_hash import weights_hash
 
 
 class Codec(Protocol):
@@ -77,17 +78,10 @@ _DECODING = ("decoder.", "post_quant_conv.")
 def codec_hash(codec: nn.Module) -> str:
     """SHA-256 over what makes the latents of a codec, by which they are told from those of others.
 
-    That is all but the decoder, which may be trained further or exchanged: the latents stay. Values are taken
-    as bfloat16, so a codec has one hash in float32, in bfloat16, and in a released folder.
+    That is all but the decoder, which may be trained further or exchanged: the latents stay. See
+    `weights_hash`.
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(codec.state_dict().items()):
-        if name.startswith(_DECODING):
-            continue
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        values = tensor.detach().to("cpu", torch.bfloat16).contiguous()
-        digest.update(values.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return weights_hash(codec, without=_DECODING)
 
 
 def check_codec_hash(codec: object, expected: str | None) -> None:

@@ -58,37 +58,48 @@ def explore_command(
         str | None, typer.Option(metavar="FOLDER", help="Or hub id. By default the embedded model.")
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
+    dtype: Annotated[
+        str,
+        typer.Option(metavar="NAME", help="float32, bfloat16 or float16; half precision blurs distances."),
+    ] = "float32",
+    batch_size: Annotated[
+        int, typer.Option(help="Clips made together: faster in all; seconds are then a batch's mean.")
+    ] = 1,
 ) -> None:
     """Compare sampler settings by time, accuracy and distance to a slow reference.
 
     Writes report.html, where the clips play, and best.json, the settings found best.
     """
-    from videogen.commands.generate import check_device
+    from videogen.commands.generate import check_device, check_dtype
     from videogen.data.shapes.world import WORLDS
-    from videogen.exploration.explorer import estimate_seconds, explore
-    from videogen.exploration.grid import make_grid, read_prompts
+    from videogen.exploration.explorer import check_sampling, estimate_seconds, explore
+    from videogen.exploration.fitting import fitting_grid
+    from videogen.exploration.grid import DEFAULT_SCHEDULERS, DEFAULT_STEPS, read_prompts
     from videogen.metrics.prompt_accuracy import EvaluationPrompt, evaluation_prompts
     from videogen.pipelines.loading import load
 
     if world not in WORLDS:
         raise ValueError(f"`world` must be one of {', '.join(WORLDS)}, got {world!r}")
+    if max_seconds is not None and not max_seconds > 0:
+        raise ValueError(f"`max_seconds` must be above 0, got {max_seconds}")
     wanted: list[str | EvaluationPrompt] = (
         [*evaluation_prompts(WORLDS[world], num_prompts, held_out=False)]
         if prompts is None
         else [*read_prompts(prompts)]
     )
-    pipeline = load(model, device=check_device(device))
-    grid = make_grid(
-        scheduler or ["euler", "heun", "dpm++2m", "unipc"],
-        steps or [4, 8, 16],
-        guidance or [pipeline.defaults.guidance_scale],
-        guidance_kind or ["cfg"],
-        [None if text == "none" else text for text in cache or ["none"]],
+    pipeline = load(model, device=check_device(device), dtype=check_dtype(dtype))
+    grid = fitting_grid(
+        pipeline,
+        schedulers=scheduler or DEFAULT_SCHEDULERS,
+        steps=steps or DEFAULT_STEPS,
+        guidance_scales=guidance,
+        guidance=guidance_kind or ["cfg"],
+        caches=[None if text == "none" else text for text in cache or ["none"]],
     )
-    grid.check(pipeline.prediction_type, pipeline.unet.cache_kinds)
     seeds = seed or [0]
     if not yes and budget is None:
-        seconds = estimate_seconds(pipeline, wanted, grid, len(seeds), reference_steps)
+        check_sampling(wanted, seeds, reference_steps, batch_size, budget)
+        seconds = estimate_seconds(pipeline, wanted, grid, len(seeds), reference_steps, batch_size)
         if seconds > ASK_SECONDS:
             raise ValueError(
                 f"the grid has {len(grid):,} points of {len(wanted) * len(seeds)} clips, by its first clip "
@@ -104,6 +115,7 @@ def explore_command(
         caches=grid.caches,
         seeds=seeds,
         reference_steps=reference_steps,
+        batch_size=batch_size,
         budget=budget,
         folder=out,
         model=model or "the embedded model",

@@ -50,6 +50,7 @@ def one_line_errors() -> Iterator[None]:
 @contextmanager
 def one_line_warnings() -> Iterator[None]:
     """Show each warning to users as one line on stderr, once; those for developers are left out."""
+    said: set[str] = set()
 
     def show(
         message: Warning | str,
@@ -59,7 +60,9 @@ def one_line_warnings() -> Iterator[None]:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        _say("warning", str(message))
+        if str(message) not in said:
+            said.add(str(message))
+            _say("warning", str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

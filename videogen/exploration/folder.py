@@ -54,14 +54,25 @@ class ExplorationFolder:
         self._write_whole(self.path / SETUP, json.dumps(setup, indent=2).encode())
 
     def results(self) -> dict[GridPoint, PointResult]:
-        """The points that are done; a line that was cut off by an end of the process is dropped."""
+        """The points that are done; a line that was cut off by an end of the process is dropped.
+
+        Raises:
+            ValueError: If a line was edited into something else; the message names it.
+        """
         file = self.path / POINTS
         if not file.is_file():
             return {}
         lines = file.read_text(encoding="utf-8").split("\n")
         if lines[-1]:  # the process ended while it was written
             self._write_whole(file, "".join(f"{line}\n" for line in lines[:-1]).encode())
-        results = [PointResult.from_dict(json.loads(line)) for line in lines[:-1]]
+        results = []
+        for number, line in enumerate(lines[:-1], 1):
+            try:
+                results.append(PointResult.from_dict(json.loads(line)))
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f"line {number} of {file} is no result of a point: take it out, and it is run again"
+                ) from error
         return {result.point: result for result in results}
 
     def add(self, result: PointResult) -> None:
@@ -81,12 +92,12 @@ class ExplorationFolder:
         return file.read_bytes() if file.is_file() else None
 
     def reference(self, key: str) -> Tensor | None:
-        """Latents of a reference, if they are there."""
+        """Latents of the first clips of a reference, as far as they were made, if any were."""
         file = self.path / "references" / f"{key}.npy"
         return torch.from_numpy(np.load(file)) if file.is_file() else None
 
     def add_reference(self, key: str, latents: Tensor) -> None:
-        """Keep latents of a reference."""
+        """Keep latents of a reference, in the place of those that were there."""
         file = self.path / "references" / f"{key}.npy"
         with (part := file.with_suffix(".part")).open("wb") as stream:
             np.save(stream, latents.numpy())

@@ -12,6 +12,9 @@ from videogen.models.step_cache import StepCache
 from videogen.sampling.guidance_kinds import Guidance, parse_guidance
 from videogen.sampling.schedulers import check_scheduler_name
 
+DEFAULT_SCHEDULERS = ("euler", "heun", "dpm++2m", "unipc")
+DEFAULT_STEPS = (4, 8, 16)
+
 SECOND_ORDER = ("heun", "flow_heun")
 """Schedulers that evaluate the network twice a step."""
 
@@ -81,11 +84,9 @@ class Grid:
         plain_caches = self._caches_without_guidance()
         for steps in self.steps:
             for scheduler in self.schedulers:
-                for scale in self.guidance_scales:
-                    kinds = self.guidance if scale > 1 else (None,)
-                    for kind in kinds:
-                        for cache in self.caches if scale > 1 else plain_caches:
-                            yield GridPoint(scheduler, steps, scale, kind, cache)
+                for scale, kind in self.guidances:
+                    for cache in plain_caches if kind is None else self.caches:
+                        yield GridPoint(scheduler, steps, scale, kind, cache)
 
     def __contains__(self, point: object) -> bool:
         if not isinstance(point, GridPoint):
@@ -101,6 +102,15 @@ class Grid:
 
     def __len__(self) -> int:
         return len(self.schedulers) * len(self.steps) * sum(map(self._num_variants, self.guidance_scales))
+
+    @property
+    def guidances(self) -> list[tuple[float, str | None]]:
+        """Scales with the kinds that each is run with; None where there is no guidance."""
+        return [
+            (scale, kind)
+            for scale in self.guidance_scales
+            for kind in (self.guidance if scale > 1 else (None,))
+        ]
 
     @property
     def cost(self) -> int:

@@ -10,7 +10,7 @@ from videogen.exploration.charts import convergence_chart, pareto_chart, traject
 from videogen.exploration.explorer import NUM_SHOWN
 from videogen.exploration.results import METRICS, Exploration, PointResult
 
-_MAX_CLIP_ROWS = 60  # of the grid of clips: the fastest and the best come first
+_MAX_CLIP_ROWS = 60  # of the table of clips, those that were made first
 _MAX_TRAJECTORIES = 8
 _STYLE = """
 :root { --ink: #1c1c1e; --soft: #6b6b70; --line: #e3e3e6; --paper: #fbfbfa; --mark: #f2efe6; }
@@ -24,7 +24,7 @@ th { text-align: left; font-weight: 500; color: var(--soft); }
 th, td { padding: 4px 18px 4px 0; border-top: 1px solid var(--line); vertical-align: top; }
 .wide { overflow-x: auto; } svg { max-width: 100%; height: auto; border-radius: 8px; }
 img { image-rendering: pixelated; border-radius: 3px; display: block; }
-.clips img { width: 112px; } .way img { height: 84px; }
+.way img { height: 84px; }
 """
 
 
@@ -37,7 +37,8 @@ def exploration_page(exploration: Exploration) -> str:
     facts = (
         f"{len(exploration.results)} of {exploration.num_points} points, {num_clips} clips each "
         f"({len(setup['prompts'])} prompts, {len(setup['seeds'])} seeds) of {setup['clip'][0]} frames, "
-        f"{setup['clip'][1]}x{setup['clip'][2]}, on {setup['device']} with {setup['num_threads']} threads. "
+        f"{setup['clip'][1]}x{setup['clip'][2]}, {setup['batch_size']} at a time, on {setup['device']} in "
+        f"{setup['dtype']} with {setup['num_threads']} threads. "
         f"Reference: {setup['reference_steps'] or 'no'} steps. In brackets 95 % intervals."
     )
     parts = [f"<h1>{escape(title)}</h1>", f'<p class="soft">{escape(facts)}</p>']
@@ -48,7 +49,7 @@ def exploration_page(exploration: Exploration) -> str:
     if exploration.orders():
         parts += ["<h2>Convergence</h2>", convergence_chart(exploration).to_svg()]
     if kept:
-        parts += ["<h2>Clips</h2>", _clips(exploration, kept[:_MAX_CLIP_ROWS])]
+        parts += ["<h2>Clips</h2>", clip_table(exploration)]
         parts += ["<h2>The clip as it is foreseen, from the first evaluation to the last</h2>"]
         parts += [trajectory_chart(kept[-_MAX_TRAJECTORIES:]).to_svg(), _trajectories(exploration, kept)]
     parts += ["<h2>All numbers</h2>", _table(exploration)]
@@ -74,18 +75,21 @@ def _front(exploration: Exploration) -> Iterable[str]:
     yield pareto_chart(exploration).to_svg()
 
 
-def _clips(exploration: Exploration, results: list[PointResult]) -> str:
+def clip_table(exploration: Exploration) -> str:
+    """A `div` with the clips that were kept, which play: a row for each point, a column for each prompt."""
+    results = [result for result in exploration.results if result.clips][:_MAX_CLIP_ROWS]
     prompts = exploration.setup["prompts"][:NUM_SHOWN]
     head = "".join(f"<th>{escape(prompt)}</th>" for prompt in prompts)
     rows = "".join(
         f"<tr><td>{escape(result.point.label)}</td>"
         + "".join(
-            f"<td>{_image(exploration, f'{result.point.key}-{idx}')}</td>" for idx in range(len(prompts))
+            f"<td>{_image(exploration, f'{result.point.key}-{idx}', 'width:112px')}</td>"
+            for idx in range(len(prompts))
         )
         + "</tr>"
         for result in results
     )
-    return f'<div class="wide"><table class="clips"><tr><th></th>{head}</tr>{rows}</table></div>'
+    return f'<div class="wide"><table><tr><th></th>{head}</tr>{rows}</table></div>'
 
 
 def _trajectories(exploration: Exploration, results: list[PointResult]) -> str:
@@ -97,11 +101,11 @@ def _trajectories(exploration: Exploration, results: list[PointResult]) -> str:
     return f'<div class="wide"><table class="way">{rows}</table></div>'
 
 
-def _image(exploration: Exploration, name: str) -> str:
+def _image(exploration: Exploration, name: str, style: str = "") -> str:
     clip = exploration.read_clip(name)
     if clip is None:
         return ""
-    return f'<img alt="" src="{webp_data_uri(clip)}">'
+    return f'<img alt="" style="{style}" src="{webp_data_uri(clip)}">'
 
 
 def _table(exploration: Exploration) -> str:

@@ -16,6 +16,7 @@ from videogen.presets import Preset
 if TYPE_CHECKING:
     import pandas
 
+    from videogen.display import ClipGrid
     from videogen.exploration.drawing import Drawing
 
 METRICS: dict[str, tuple[str, bool | None]] = {
@@ -46,11 +47,12 @@ class ClipMeasures:
     Attributes:
         prompt_idx: Which prompt.
         seed: The clip is that of a call with this seed.
-        seconds: From prompt to pixels.
-        passes: Of the network, see `counted_passes`.
         flicker: See `ClipLook`, as the next two.
         saturation: See there.
         clipped: See there.
+        seconds: From prompt to pixels. Of clips that were made together, the first one tells of all: their
+            mean, as of `passes`.
+        passes: Of the network, see `counted_passes`.
         psnr: Of the pixels to those of the reference, in dB, at most 100.
         error: Root mean square difference of the latents to those of the reference.
         feature_distance: Euclidean distance of its features to those of the reference.
@@ -63,11 +65,11 @@ class ClipMeasures:
 
     prompt_idx: int
     seed: int
-    seconds: float
-    passes: float
     flicker: float
     saturation: float
     clipped: float
+    seconds: float | None = None
+    passes: float | None = None
     psnr: float | None = None
     error: float | None = None
     feature_distance: float | None = None
@@ -112,7 +114,7 @@ class PointResult:
     failure: str | None = None
 
     def values(self, metric: str) -> list[float]:
-        """All measured values of a key of `METRICS`: one a clip, of diversity one a prompt."""
+        """All measured values of a key of `METRICS`: one a clip; of diversity a prompt, of time a batch."""
         if metric not in METRICS:
             raise ValueError(f"the metric {metric!r} is unknown: known are {', '.join(METRICS)}")
         if metric == "diversity":
@@ -172,7 +174,7 @@ class Exploration:
 
     Attributes:
         setup: What all points have in common: prompts, seeds, model, reference, device, versions.
-        results: In the order of the grid.
+        results: In the order in which they were found.
         num_points: Of the whole grid.
         stopped: Why not all of them were run; None if they were.
         read_clip: Gives the animated WebP of a clip by its name, if there is one.
@@ -267,7 +269,7 @@ class Exploration:
                 METRICS[self.quality][0]: str(quality),
                 METRICS["seconds"][0]: round(seconds[best], 4),
                 "clips": len(best.clips),
-                "device": self.setup["device"],
+                **{name: self.setup[name] for name in ("device", "dtype", "batch_size")},
             },
         )
 
@@ -288,6 +290,14 @@ class Exploration:
         from videogen.exploration.charts import trajectory_chart
 
         return trajectory_chart(self.results)
+
+    def clip_grid(self) -> ClipGrid:
+        """The clips that were kept, a row a point and a column a prompt; a notebook plays them."""
+        from videogen.display import ClipGrid
+        from videogen.exploration.page import clip_table
+
+        table = clip_table(self)
+        return ClipGrid(table.count("<img"), table)
 
     def to_html(self) -> str:
         """A page with the plots, the numbers and the clips, which play; see `exploration_page`."""

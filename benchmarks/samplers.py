@@ -1,0 +1,231 @@
+"""Measures the samplers of a trained model on many prompts, and writes a page of tables and plots about them.
+
+    python benchmarks/samplers.py runs/samplers --num-prompts 200 --dtype bfloat16 --batch-size 25 --docs docs
+
+Two grids are explored, each in its own folder below the given one: `schedulers`, for the Pareto front and the
+order of convergence, and `guidance`, for what its kinds do to accuracy, diversity and saturation. The page
+(`samplers-measured.md` with three pictures) shows what is done. Ctrl-C or `--budget` keep that, and the same
+command goes on; a folder belongs to one model, so other weights need another one.
+
+In bfloat16 the embedded model is several times as fast on a CPU with matrix units. It rounds as it goes, so
+that small distances to the reference are those of the rounding, and orders come out too low: measure them in
+float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from videogen.commands.generate import DTYPES, check_device
+from videogen.data.shapes.world import WORLDS
+from videogen.evaluation import markdown_table
+from videogen.exploration.charts import convergence_chart, pareto_chart
+from videogen.exploration.explorer import explore
+from videogen.exploration.results import METRICS, Exploration, ParetoFront, PointResult
+from videogen.metrics.intervals import MeanInterval, bootstrap_mean
+from videogen.metrics.prompt_accuracy import evaluation_prompts
+from videogen.pipelines.loading import load
+
+GRIDS: dict[str, dict[str, Any]] = {
+    "schedulers": {
+        "schedulers": ("euler", "heun", "dpm++2s", "dpm++2m", "dpm++sde", "unipc"),
+        "steps": (4, 6, 8, 12, 16, 32),
+    },
+    "guidance": {
+        "schedulers": ("euler",),
+        "steps": (8,),
+        "guidance_scales": (1.0, 2.0, 3.0, 5.0),
+        "guidance": (
+            *("cfg", "rescaled", "interval:low=0.2,high=0.8", "interval:low=0,high=0.9"),
+            *("apg", "apg:eta=0.5,momentum=0", "adaptive"),
+        ),
+        "seeds": (0, 1),
+        "reference_steps": 0,
+    },
+}
+PAGE = "samplers-measured.md"
+FRONTS = {"accuracy": "samplers-front-accuracy.png", "psnr": "samplers-front.png"}
+CONVERGENCE = "samplers-convergence.png"
+
+
+def main() -> None:
+    """Explore the grids and write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="of the results; the same command goes on there")
+    parser.add_argument("--model", help="folder of a pipeline; the embedded one by default")
+    parser.add_argument("--only", choices=list(GRIDS), help="one of the grids; both by default")
+    parser.add_argument("--world", default="shapes", choices=list(WORLDS))
+    parser.add_argument("--num-prompts", type=int, default=200)
+    parser.add_argument(
+        "--reference-steps", type=int, default=50, help="of what schedulers are compared with"
+    )
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="begin no further point after them")
+    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="where to write the page")
+    arguments = parser.parse_args()
+
+    pipeline = load(arguments.model, device=check_device(arguments.device), dtype=DTYPES[arguments.dtype])
+    prompts = evaluation_prompts(WORLDS[arguments.world], arguments.num_prompts, held_out=False)
+    end = None if arguments.budget is None else time.monotonic() + arguments.budget
+    found: dict[str, Exploration] = {}
+    for name in [arguments.only] if arguments.only else GRIDS:
+        found[name] = explore(
+            pipeline,
+            prompts,
+            **{"reference_steps": arguments.reference_steps} | GRIDS[name],
+            batch_size=arguments.batch_size,
+            budget=None if end is None else max(end - time.monotonic(), 1e-9),
+            folder=arguments.folder / name,
+            model=arguments.model or "the embedded model",
+            show_progress=True,
+        )
+        print(f"{name}: {len(found[name].results)} of {found[name].num_points} points", flush=True)
+        if found[name].stopped == "interrupted":
+            break
+    page = "\n".join(["# Samplers, measured", "", *sections(found)])
+    print(page)
+    if arguments.docs:
+        write(arguments.docs, page, found)
+
+
+def sections(found: dict[str, Exploration]) -> list[str]:
+    """The lines of the page below its title."""
+    lines = ["Written by `python benchmarks/samplers.py`; [samplers.md](samplers.md) says what is measured."]
+    writers = {"schedulers": scheduler_section, "guidance": guidance_section}
+    for name, exploration in found.items():
+        if any(result.clips for result in exploration.results):
+            lines += ["", f"## {name.capitalize()}", "", facts(exploration), "", *writers[name](exploration)]
+    return lines
+
+
+def facts(exploration: Exploration) -> str:
+    """What the numbers of a grid are of."""
+    setup = exploration.setup
+    text = (
+        f"Of {setup['model']} (weights {setup['weights'][:12]}): {len(setup['prompts'])} prompts, "
+        f"{len(setup['seeds'])} clips of each, {setup['clip'][0]} frames of {setup['clip'][2]}x"
+        f"{setup['clip'][1]}; in {setup['dtype']} on {setup['device']}, {setup['num_threads']} threads, "
+        f"{setup['batch_size']} clips at a time, torch {setup['versions']['torch']}. "
+        "In brackets 95 % intervals: Wilson for shares, bootstrap for means."
+    )
+    if len(exploration.results) < exploration.num_points:
+        text += f" Not finished: {len(exploration.results)} of {exploration.num_points} points."
+    return text
+
+
+def scheduler_section(exploration: Exploration) -> list[str]:
+    """Cost and quality of every scheduler and number of steps, the fronts, the orders of convergence."""
+    header = ["scheduler, steps", "passes", "seconds per clip", "right in everything", "PSNR, dB", "error"]
+    rows = [
+        [
+            f"{result.point.scheduler} {result.point.num_inference_steps}",
+            number(result.measured("passes"), "{:.4g}"),
+            interval(result.measured("seconds"), "{:.2f}"),
+            interval(result.measured("accuracy"), "{:.0%}"),
+            interval(result.measured("psnr"), "{:.1f}"),
+            interval(result.measured("error"), "{:.3f}"),
+        ]
+        for result in sorted(exploration.results, key=lambda item: item.values("passes"))
+    ]
+    lines = [
+        f"Reference: {exploration.setup['reference_steps']} steps of a second-order scheduler from the same "
+        "noise. `PSNR` is of pixels, `error` the root mean square distance of latents. `dpm++sde` draws "
+        "noise on the way, and so comes to other clips than the reference, however many steps it takes.",
+        *("", markdown_table(header, rows), ""),
+    ]
+    for metric, picture in FRONTS.items():
+        if any(result.values(metric) for result in exploration.results):
+            lines += [front_sentence(exploration.pareto("passes", metric)), ""]
+            lines += [f"![{METRICS[metric][0]} against passes, with the front and its knee]({picture})", ""]
+    if exploration.orders():
+        orders = [[label, f"{order:.2f}"] for label, order in exploration.orders().items()]
+        lines += [f"![Error against steps on logarithmic axes, with fitted orders]({CONVERGENCE})", ""]
+        lines += [markdown_table(["setting", "order of convergence"], orders), ""]
+    return lines
+
+
+def front_sentence(front: ParetoFront) -> str:
+    """The front in words, from the cheapest to the dearest."""
+    points = [f"{result.point.scheduler} {result.point.num_inference_steps}" for result in front.results]
+    place = None if front.knee is None else front.results.index(front.knee)
+    knee = "it has no knee" if place is None else f"its knee is {points[place]}"
+    return f"The front of {METRICS[front.y][0]} over passes: {', '.join(points)}; {knee}."
+
+
+def guidance_section(exploration: Exploration) -> list[str]:
+    """What each kind of guidance does, at each scale beside classifier-free guidance."""
+    plain = {
+        result.point.guidance_scale: result
+        for result in exploration.results
+        if result.point.guidance == "cfg"
+    }
+    header = ["guidance", "scale", "passes", "right in everything", "against cfg, same scale"]
+    header += ["diversity", "saturation", "out of range"]
+    rows = [
+        [
+            result.point.guidance or "none",
+            f"{result.point.guidance_scale:g}",
+            number(result.measured("passes"), "{:.3g}"),
+            interval(result.measured("accuracy"), "{:.0%}"),
+            interval(gained(result, plain.get(result.point.guidance_scale)), "{:+.1%}"),
+            *(
+                interval(result.measured(metric), "{:.3f}")
+                for metric in ("diversity", "saturation", "clipped")
+            ),
+        ]
+        for result in sorted(exploration.results, key=lambda item: item.point.guidance_scale)
+    ]
+    return [
+        "`against cfg` is the difference in clips that are right, of the same prompts and noise: one whose "
+        "interval holds 0 cannot be told. Diversity is the root mean square difference of two clips of a "
+        "prompt; saturation the mean difference of a pixel's strongest and weakest colour; out of range the "
+        "share of values that the codec gave more than 0.1 outside of [-1, 1].",
+        *("", markdown_table(header, rows), ""),
+    ]
+
+
+def gained(result: PointResult, other: PointResult | None) -> MeanInterval | None:
+    """How many more clips are right than with another point, clip by clip."""
+    if other is None or other is result:
+        return None
+    pairs = zip(result.values("accuracy"), other.values("accuracy"), strict=False)
+    differences = [value - plain for value, plain in pairs]
+    return bootstrap_mean(differences) if differences else None
+
+
+def number(measured: MeanInterval | None, pattern: str) -> str:
+    """A mean alone."""
+    return "" if measured is None else pattern.format(measured.mean)
+
+
+def interval(measured: MeanInterval | None, pattern: str) -> str:
+    """A mean with its interval, which one value alone does not have."""
+    if measured is None or measured.num_values == 1:
+        return number(measured, pattern)
+    mean, low, high = (pattern.format(value) for value in (measured.mean, measured.low, measured.high))
+    return f"{mean} [{low}, {high}]"
+
+
+def write(folder: Path, page: str, found: dict[str, Exploration]) -> None:
+    """Write the page and its pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / PAGE).write_text(page, encoding="utf-8")
+    if "schedulers" not in found:
+        return
+    exploration = found["schedulers"]
+    for metric, picture in FRONTS.items():
+        if any(result.values(metric) for result in exploration.results):
+            (folder / picture).write_bytes(pareto_chart(exploration, "passes", metric).to_png())
+    if exploration.orders():
+        (folder / CONVERGENCE).write_bytes(convergence_chart(exploration).to_png())
+
+
+if __name__ == "__main__":
+    main()

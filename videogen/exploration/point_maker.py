@@ -1,0 +1,79 @@
+"""Makes the clips of a grid, on a copy of a pipeline whose settings change from point to point."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from videogen.exploration.grid import GridPoint
+from videogen.models.step_cache import StepCache
+from videogen.pipelines.generation import TextToVideo
+from videogen.sampling.guidance_kinds import parse_guidance
+from videogen.sampling.noise import seeded_generator
+from videogen.sampling.schedulers import make_scheduler
+
+
+class PointMaker:
+    """Makes clips with the settings of points; the pipeline it is given stays as it is.
+
+    Args:
+        pipeline: Whose networks are used.
+    """
+
+    def __init__(self, pipeline: TextToVideo) -> None:
+        self.trained = pipeline.scheduler
+        self.pipeline = copy.copy(pipeline)  # the same components, but its scheduler can be replaced
+        self.pipeline.progress_bar = _no_bar  # type: ignore[method-assign]
+
+    @torch.no_grad()
+    def clips(
+        self, point: GridPoint, captions: Sequence[str], seeds: Sequence[int], **options: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Make some clips in one call; each is that of a call for it alone with its seed, but for rounding.
+
+        Args:
+            point: The settings.
+            captions: Prompts, one for each clip.
+            seeds: Of the noise, likewise.
+            **options: More for the call.
+
+        Returns:
+            Latents `(B, C, f, h, w)` and pixels `(B, 3, F, H, W)`, neither clamped, float32 on the CPU.
+        """
+        pipeline = self.pipeline
+        pipeline.scheduler = make_scheduler(point.scheduler, pipeline.prediction_type, self.trained)
+        latents = pipeline(
+            list(captions),
+            num_inference_steps=point.num_inference_steps,
+            guidance_scale=point.guidance_scale,
+            guidance=None if point.guidance is None else parse_guidance(point.guidance),
+            step_cache=None if point.cache is None else StepCache.parse(point.cache),
+            generator=[seeded_generator(seed) for seed in seeds],
+            output_type="latent",
+            return_dict=False,
+            **options,
+        )[0]
+        return latents.cpu(), self.decode(latents)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> Tensor:
+        """The pixels `(B, 3, F, H, W)` of latents `(B, C, f, h, w)`, float32 on the CPU."""
+        codec = self.pipeline.codec
+        return codec.decode(latents.to(codec.device, codec.dtype)).float().cpu()
+
+
+class _NoBar:
+    """A progress bar that nobody sees."""
+
+    def update(self, count: int = 1) -> None:
+        """Show nothing."""
+
+
+@contextmanager
+def _no_bar(total: int) -> Iterator[_NoBar]:
+    yield _NoBar()
