@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,7 @@ def test_the_loss_of_the_transformer_is_on_hidden_tokens_alone(codec_folder: Pat
 
 @torch.no_grad()
 def test_phases_of_the_gan_are_mirror_images_and_train_their_own(codec_folder: Path) -> None:
-    objective = make_objective("gan", codec_folder, gamma=0.0, mismatch_weight=0.0, caption_dropout=0.0)
+    objective = make_objective("gan", codec_folder, gamma=0.0, contrast_weight=0.0, caption_dropout=0.0)
     names = {phase: {name for name, _ in objective.trained_parameters(phase)} for phase in objective.phases}
     trained = {name for name, value in objective.named_parameters() if value.requires_grad}
     assert names["generator"] | names["discriminator"] == trained
@@ -238,8 +239,26 @@ def test_the_generator_phase_leaves_no_gradient_in_the_discriminator(codec_folde
     assert objective.generator.head.conv_out.weight.grad.abs().max() > 0
 
 
+@torch.no_grad()
+def test_the_contrast_finds_clips_by_their_captions_and_equal_ones_are_no_rivals(codec_folder: Path) -> None:
+    objective = make_objective("gan", codec_folder)
+    agreement = torch.tensor([[1.0, 2.0, 0.0], [0.5, 1.0, 3.0], [2.0, 0.0, 1.0]])
+    objective.discriminator.agreement = lambda features, captions: agreement
+    batch, nothing = CLIPS.batch(range(3)), torch.zeros(3, 1)
+
+    def contrast(*captions: str) -> float:
+        found = objective._contrast(replace(batch, captions=captions), nothing, nothing)
+        return float(found)
+
+    by_clip = agreement.log_softmax(1).diagonal().mean()
+    by_caption = agreement.log_softmax(0).diagonal().mean()
+    assert contrast("a", "b", "c") == pytest.approx(float(-(by_clip + by_caption) / 2), abs=1e-6)
+    assert contrast("a", "a", "a") == 0
+    assert 0 < contrast("a", "a", "c") < contrast("a", "b", "c")
+
+
 def test_gradient_penalties_are_the_squared_norms(codec_folder: Path) -> None:
-    objective = make_objective("gan", codec_folder, gamma=2.0, penalty_rate=1.0, mismatch_weight=0.0)
+    objective = make_objective("gan", codec_folder, gamma=2.0, penalty_rate=1.0, contrast_weight=0.0)
     objective.double()
     latents = torch.randn(2, 4, 1, 2, 2, dtype=torch.float64)
     captions = torch.randn(2, 16, dtype=torch.float64)

@@ -89,8 +89,8 @@ class GANObjective(LatentObjective):
     `generator` minimises the same with real and fake exchanged. D sees the caption; that it must, a contrast
     makes sure (XMC-GAN, Zhang et al. 2021, arXiv:2101.04702, eq. 7): among the captions of the batch D has to
     find that of a real clip, and the generator's clips are to be found by theirs. Against a single wrong
-    caption, which most often differs in colour, D never learned to see motion. D has a text encoder of its
-    own, which is not saved with the pipeline.
+    caption, which most often differs in colour, D never learned to see motion. The rivals are those of a
+    process's part of the batch. D has a text encoder of its own, which is not saved with the pipeline.
     """
 
     phases = ("discriminator", "generator")
