@@ -31,8 +31,10 @@ def run(*arguments: object) -> Result:
 def test_a_report_and_a_preset_are_written_and_the_command_goes_on(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ("explore", out, "--model", model, "--num-prompts", 2, "--world", "shapes-mini")
-    grid = ("--steps", 2, "--steps", 3, "--scheduler", "euler", "--reference-steps", 4, "--cache", "none")
-    grid += ("--dtype", "bfloat16", "--batch-size", 2)
+    grid = [
+        *("--steps", 2, "--steps", 3, "--scheduler", "euler", "--reference-steps", 4, "--cache", "none"),
+        *("--dtype", "bfloat16", "--batch-size", 2),
+    ]
     result = run(*arguments, *grid)
     assert result.exit_code == 0, result.stderr
     assert "2 of 2 points" in result.stdout and "best: euler" in result.stdout

@@ -112,7 +112,7 @@ def test_clips_made_together_are_those_made_alone(pipeline: TextToVideo, tmp_pat
 def test_half_precision_is_explored_as_it_is(pipeline: TextToVideo, tmp_path: Path) -> None:
     for network in (pipeline.unet, pipeline.vae, pipeline.text_encoder):
         assert isinstance(network, nn.Module)
-        network.to(torch.bfloat16)
+        nn.Module.to(network, torch.bfloat16)
     exploration = run(pipeline, tmp_path, steps=[2], batch_size=2)
     assert exploration.setup["dtype"] == "bfloat16"
     assert all(0 < result.values("error")[0] < 10 for result in exploration.results)
