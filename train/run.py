@@ -131,9 +131,8 @@ class Run:
         config, accelerator = self.config, self.accelerator
         logged: dict[str, Tensor] = {}
         for phase, optimizer in self.optimizers.items():
-            rate = config.learning_rate_at(step) * self.objective.phase_rates.get(phase, 1.0)
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = config.learning_rate_at(step)
             parts = []
             for idx, batch in enumerate(batches):
                 is_last = idx == len(batches) - 1

@@ -24,8 +24,6 @@ class Objective(nn.Module, ABC):
     phases: tuple[str, ...] = ("train",)
     adamw_scales: ClassVar[Mapping[str, float]] = {}
     """Words in names of parameters that learn more slowly; see `MuonAdamW`."""
-    phase_rates: ClassVar[Mapping[str, float]] = {}
-    """What the learning rate is multiplied by in a phase; 1 where it is not named."""
     adam_betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
     """Of what is AdamW's."""
     preview_first: ClassVar[bool] = False

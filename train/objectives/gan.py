@@ -94,10 +94,8 @@ class GANObjective(LatentObjective):
     """
 
     phases = ("discriminator", "generator")
-    adamw_scales: ClassVar[Mapping[str, float]] = {"text_encoder": 0.3}
-    # D learns more slowly: two time scales (Heusel et al. 2017, arXiv:1706.08500). At the rate of the
-    # generator it told all of its clips from real ones, and the generator learned little.
-    phase_rates: ClassVar[Mapping[str, float]] = {"discriminator": 1 / 3}
+    # Not Muon for the generator: its steps have one size whatever D says, and drive the clips out of range.
+    adamw_scales: ClassVar[Mapping[str, float]] = {"generator": 1.0, "text_encoder": 0.3}
     adam_betas = (0.0, 0.99)  # without momentum, as in R3GAN
 
     def __init__(
