@@ -224,10 +224,19 @@ def test_every_optimiser_step_lowers_the_loss():
         ({"up_block_types": ("UpBlock3D", "DownBlock3D")}, "`up_block_types`.*got 'DownBlock3D'"),
         ({"act_fn": "tanh"}, "`act_fn`.*silu.*got 'tanh'"),
         ({"downsample_padding": 2}, r"`downsample_padding` must be chosen from \[0, 1\], got 2"),
-        ({"layers_per_block": 0}, "`layers_per_block` must be at least 1, got 0"),
-        ({"norm_num_groups": 0}, "`norm_num_groups` must be at least 1, got 0"),
-        ({"attention_head_dim": 0}, "`attention_head_dim` must be at least 1, got 0"),
-        ({"block_out_channels": (16, -32)}, "`block_out_channels` must be at least 1, got -32"),
+        ({"layers_per_block": 0}, "`layers_per_block` must be a whole number of at least 1, got 0"),
+        ({"norm_num_groups": 0}, "`norm_num_groups` must be a whole number of at least 1, got 0"),
+        ({"attention_head_dim": 0}, "`attention_head_dim` must be a whole number of at least 1, got 0"),
+        ({"layers_per_block": (1, 1)}, r"`layers_per_block` must be a whole number .* got \(1, 1\)"),
+        ({"in_channels": 0}, "`in_channels` must be a whole number of at least 1, got 0"),
+        ({"cross_attention_dim": -1}, "`cross_attention_dim` must be a whole number of at least 1, got -1"),
+        ({"time_cond_proj_dim": 0}, "`time_cond_proj_dim` must be a whole number of at least 1, got 0"),
+        ({"norm_eps": 0.0}, "`norm_eps` must be a finite number above 0, got 0.0"),
+        ({"mid_block_scale_factor": 0}, "`mid_block_scale_factor` must be a finite number above 0, got 0"),
+        (
+            {"block_out_channels": (16, -32)},
+            "`block_out_channels` must be a whole number of at least 1, got -32",
+        ),
     ],
 )
 def test_an_impossible_config_is_refused(change, message):

@@ -17,7 +17,7 @@ Nothing tells the attention which frame is which: order comes from the temporal 
 layers themselves are in `unet3d_layers`.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import cast
@@ -78,8 +78,6 @@ class UNet3D(ModelMixin, ConfigMixin):
     _supports_gradient_checkpointing = True
     cache_kinds = ("deep", "spatial", "text", "temporal")
     _skip_layerwise_casting_patterns = ("norm", "time_embedding")  # type: ignore[assignment]
-    gradient_checkpointing = False
-    _gradient_checkpointing_func: Callable[..., Tensor]
 
     @register_to_config
     def __init__(
@@ -105,15 +103,19 @@ class UNet3D(ModelMixin, ConfigMixin):
         _check_choices("up_block_types", up_block_types, UP_BLOCK_TYPES)
         _check_choices("act_fn", [act_fn], ACTIVATIONS)
         _check_choices("downsample_padding", [downsample_padding], (0, 1))
-        counts = {
-            "layers_per_block": layers_per_block,
-            "norm_num_groups": norm_num_groups,
-            "attention_head_dim": attention_head_dim,
-            "block_out_channels": min(block_out_channels, default=1),
-        }
-        for name, value in counts.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}")
+        _check_numbers(
+            int,
+            in_channels=in_channels,
+            out_channels=out_channels,
+            layers_per_block=layers_per_block,
+            norm_num_groups=norm_num_groups,
+            cross_attention_dim=cross_attention_dim,
+            attention_head_dim=attention_head_dim,
+            time_cond_proj_dim=1 if time_cond_proj_dim is None else time_cond_proj_dim,
+        )
+        for channels in block_out_channels:
+            _check_numbers(int, block_out_channels=channels)
+        _check_numbers(float, norm_eps=norm_eps, mid_block_scale_factor=mid_block_scale_factor)
         down_attends = [DOWN_BLOCK_TYPES[block_type] for block_type in down_block_types]
         up_attends = [UP_BLOCK_TYPES[block_type] for block_type in up_block_types]
         _check_channels(block_out_channels, down_attends, up_attends, norm_num_groups, attention_head_dim)
@@ -212,14 +214,6 @@ class UNet3D(ModelMixin, ConfigMixin):
         temb = sinusoidal_embedding(timesteps, self.time_dim).to(sample.dtype)
         temb = self.act(self.time_embedding(temb, timestep_cond))  # (B, T), activated once for all resnets
 
-        def run(
-            block: nn.Module, layer_idx: int, hidden_states: Tensor, skip: Tensor | None = None
-        ) -> Tensor:
-            args = (layer_idx, hidden_states, skip, temb, text, cache)
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                return self._gradient_checkpointing_func(block, *args)
-            return block(*args)
-
         hidden_states = self.conv_in(sample.permute(0, 2, 3, 4, 1))  # (B, f, h, w, C)
         hidden_states = self.transformer_in(hidden_states, cache)
 
@@ -227,13 +221,13 @@ class UNet3D(ModelMixin, ConfigMixin):
 
         def down(block: UNetBlock, hidden_states: Tensor) -> Tensor:
             for layer_idx in range(len(block.resnets)):
-                hidden_states = run(block, layer_idx, hidden_states)
+                hidden_states = block(layer_idx, hidden_states, None, temb, text, cache)
                 skips.append(hidden_states)
             return hidden_states
 
         def up(block: UNetBlock, hidden_states: Tensor) -> Tensor:
             for layer_idx in range(len(block.resnets)):
-                hidden_states = run(block, layer_idx, hidden_states, skips.pop())
+                hidden_states = block(layer_idx, hidden_states, skips.pop(), temb, text, cache)
             return hidden_states
 
         down_blocks = [cast(UNetBlock, block) for block in self.down_blocks]
@@ -245,7 +239,7 @@ class UNet3D(ModelMixin, ConfigMixin):
                 skips.append(hidden_states)
                 hidden_states = down(block, hidden_states)
             for layer_idx in range(len(self.mid_block.resnets)):
-                hidden_states = run(self.mid_block, layer_idx, hidden_states)
+                hidden_states = self.mid_block(layer_idx, hidden_states, None, temb, text, cache)
             for block in up_blocks[:-1]:
                 hidden_states = up(block, hidden_states)
                 hidden_states = block.upsamplers[0](hidden_states, size=skips[-1].shape[2:4])
@@ -302,6 +296,13 @@ def _check_choices(name: str, values: Iterable[object], choices: Collection[obje
     for value in values:
         if value not in choices:
             raise ValueError(f"`{name}` must be chosen from {list(choices)}, got {value!r}")
+
+
+def _check_numbers(kind: type[int] | type[float], **values: object) -> None:
+    for name, value in values.items():
+        if not isinstance(value, (int, kind)) or not 0 < value < float("inf"):
+            expected = "a whole number of at least 1" if kind is int else "a finite number above 0"
+            raise ValueError(f"`{name}` must be {expected}, got {value!r}")
 
 
 def _check_channels(
