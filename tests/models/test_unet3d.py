@@ -219,7 +219,7 @@ def test_every_optimiser_step_lowers_the_loss():
         ({"block_out_channels": (18, 32)}, "multiples of norm_num_groups=4, got 18"),
         ({"block_out_channels": (12, 32)}, "multiples of attention_head_dim=8, got 12"),
         ({"block_out_channels": (16, 36)}, "multiples of attention_head_dim=8, got 36"),
-        ({"block_out_channels": (16, 32, 32)}, "equally long, not empty, got 3, 2 and 2"),
+        ({"block_out_channels": (16, 32, 32)}, "equally long, not empty, got 3, 2, 2"),
         ({"down_block_types": ("DownBlock3D", "DownBlock2D")}, "`down_block_types`.*got 'DownBlock2D'"),
         ({"up_block_types": ("UpBlock3D", "DownBlock3D")}, "`up_block_types`.*got 'DownBlock3D'"),
         ({"act_fn": "tanh"}, "`act_fn`.*silu.*got 'tanh'"),
@@ -231,6 +231,8 @@ def test_every_optimiser_step_lowers_the_loss():
         ({"in_channels": 0}, "`in_channels` must be a whole number of at least 1, got 0"),
         ({"cross_attention_dim": -1}, "`cross_attention_dim` must be a whole number of at least 1, got -1"),
         ({"time_cond_proj_dim": 0}, "`time_cond_proj_dim` must be a whole number of at least 1, got 0"),
+        ({"sample_size": (8, 0)}, "`sample_size` must be a whole number of at least 1, got 0"),
+        ({"sample_size": (8, 8, 8)}, "`sample_size` must be a number, or height and width"),
         ({"norm_eps": 0.0}, "`norm_eps` must be a finite number above 0, got 0.0"),
         ({"mid_block_scale_factor": 0}, "`mid_block_scale_factor` must be a finite number above 0, got 0"),
         (
@@ -275,7 +277,8 @@ def test_several_prompts_for_a_sample_equal_as_many_passes(config):
         ),
         ({"sample": torch.zeros(2, 4, 0, 4, 6)}, "not empty, got (2, 4, 0, 4, 6)"),
         ({"timestep": torch.zeros(3)}, "`timestep` must be a number or (2,), got (3,)"),
-        ({"encoder_hidden_states": torch.zeros(2, 7, 16)}, "must be (N, L, 12), got (2, 7, 16)"),
+        ({"encoder_hidden_states": torch.zeros(2, 7, 16)}, "must be (N, L, 12), not empty, got (2, 7, 16)"),
+        ({"encoder_hidden_states": torch.zeros(2, 0, 12)}, "not empty, got (2, 0, 12)"),
         (
             {"encoder_hidden_states": torch.zeros(1, 7, 12)},
             "one prompt for each sample, or a multiple, got 1 for 2",

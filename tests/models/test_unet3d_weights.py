@@ -299,7 +299,7 @@ def test_unknown_keys_of_a_config_are_warned_of(folder: Path, reference: UNet3DC
         ({"layers_per_block": 0}, "`layers_per_block` must be a whole number of at least 1, got 0"),
         ({"layers_per_block": "two"}, "`layers_per_block` must be a whole number of at least 1, got 'two'"),
         ({"block_out_channels": [16, 32]}, "equally long"),
-        ({"block_out_channels": 16}, ""),
+        ({"block_out_channels": 16}, "`block_out_channels` must be a list, got 16"),
         ({"block_out_channels": [-16, 32, 32]}, "`block_out_channels` must be .*, got -16"),
         ({"down_block_types": ["DownBlock2D"] * 3}, "'DownBlock2D'"),
         ({"act_fn": "tanh"}, "got 'tanh'"),
