@@ -13,8 +13,9 @@ kept in memory, by diffusion (epsilon, 1000 steps); bfloat16 is accelerate's mix
 
 Step times are medians of steps that alternate in one process for each dtype, after two to warm up: on a CPU
 the processor's time of the one thread, so that other work on the machine counts little, on CUDA the clock's.
-Memory is the peak of fresh processes that do three steps, less what was there before the network; on a CPU
-what the kernel counts (`ru_maxrss`), on CUDA what torch allocates.
+Memory is the peak of fresh processes that do three steps, less what a miniature took before, such as
+the code of torch that a first step loads; on a CPU what the kernel counts (`ru_maxrss`), on CUDA what torch
+allocates. `training_memory.py` counts that of the tensors alone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ import argparse
 import dataclasses
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -33,12 +33,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from networks import SIZES, Size, size_of
+from measuring import peak_bytes
+from networks import SIZES, Size, attending, size_of
 
 # A process starts with the peak of the one that made it: so nothing heavy is imported at the top.
 
 WAYS = ("plain", "ours", "ours, checkpointing", "ours, Muon")
 LEARNING_RATE = 1e-5
+MINIATURE = Size(
+    (4, 1, 2, 2),
+    (1, 8),
+    attending((8, 16), cross_attention_dim=8, attention_head_dim=8, norm_num_groups=4),
+)
 
 
 def main() -> None:
@@ -84,14 +90,14 @@ def measure_here(arguments: argparse.Namespace) -> dict[str, Any]:
     import torch
     from accelerate import Accelerator
 
-    from videogen.train.run import Run  # noqa: F401 - what is imported must not count as memory of a network
-
     torch.set_num_threads(1)
     precision = "no" if arguments.dtypes[0] == "float32" else "bf16"
     accelerator = Accelerator(cpu=arguments.device == "cpu", mixed_precision=precision)
     size = size_of(arguments.sizes[0], arguments.device)
-    before = peak_bytes(arguments.device)
     with tempfile.TemporaryDirectory() as scratch:
+        if arguments.measure != "times":
+            make_step(arguments.measure, MINIATURE, 1, accelerator, Path(scratch, "miniature"))()
+        before = peak_bytes(arguments.device)
         names = WAYS if arguments.measure == "times" else (arguments.measure,)
         ways = {
             name: make_step(name, size, arguments.batch_size, accelerator, Path(scratch)) for name in names
@@ -239,16 +245,6 @@ def now(device: str) -> float:
 
     torch.cuda.synchronize()
     return time.perf_counter()
-
-
-def peak_bytes(device: str) -> int:
-    """The most memory so far."""
-    if device == "cuda":
-        import torch
-
-        return torch.cuda.max_memory_allocated()
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def print_table(rows: list[dict[str, Any]]) -> None:

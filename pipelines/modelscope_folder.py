@@ -65,6 +65,7 @@ def read_modelscope(folder: Path, dtype: torch.dtype, device: str | torch.device
         "text_encoder": _read_text_encoder(folder / "text_encoder", dtype),
         "unet": load_unet3d(folder / "unet", dtype=dtype),
     }
+    _check_parts_fit(folder, parts["vae"], parts["text_encoder"], parts["unet"])
     for name in ("vae", "text_encoder", "unet"):
         torch.nn.Module.to(parts[name], device)  # ModelMixin.to would import torch's compiler
     parts.setdefault("defaults", modelscope_defaults(parts["unet"], parts["vae"]))
@@ -79,8 +80,14 @@ def modelscope_generator(parts: dict[str, Any]) -> dict[str, Any]:
 
 
 def modelscope_defaults(unet: UNet3D, vae: AutoencoderKL) -> dict[str, Any]:
-    """Fields of `GenerationDefaults`; of the clips of the training, a folder tells no more than the size."""
+    """Fields of `GenerationDefaults`; of the clips of the training, a folder tells no more than the size.
+
+    Raises:
+        ValueError: If it does not even tell that.
+    """
     sample_size = unet.config["sample_size"]
+    if sample_size is None:
+        raise ValueError("the config of the UNet has no `sample_size`, the height and width of latents")
     height, width = (sample_size, sample_size) if isinstance(sample_size, int) else sample_size
     per_latent = ImageAutoencoder(vae).compression[1]
     return {
@@ -91,6 +98,19 @@ def modelscope_defaults(unet: UNet3D, vae: AutoencoderKL) -> dict[str, Any]:
         "num_inference_steps": 50,
         "guidance_scale": 9.0,
     }
+
+
+def _check_parts_fit(folder: Path, vae: AutoencoderKL, text_encoder: CLIPTextModel, unet: UNet3D) -> None:
+    latent_channels, text_dim = vae.config["latent_channels"], text_encoder.config.hidden_size
+    for key, expected, whose in (
+        ("in_channels", latent_channels, "latents of the vae"),
+        ("out_channels", latent_channels, "latents of the vae"),
+        ("cross_attention_dim", text_dim, "embeddings of the text_encoder"),
+    ):
+        if unet.config[key] != expected:
+            raise ValueError(
+                f"{folder}: unet has {key}={unet.config[key]}, but the {whose} have {expected} channels"
+            )
 
 
 def modelscope_files(folder: Path) -> list[Path]:

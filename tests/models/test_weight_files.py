@@ -128,7 +128,15 @@ def test_pickles_of_anything_but_tensors_are_not_run(tmp_path: Path, zipped: boo
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("content", [[torch.ones(1)], {"state_dict": {"a": torch.ones(1)}}, 3])
+def test_a_pointer_to_weights_is_shown(tmp_path: Path) -> None:
+    (tmp_path / f"{WEIGHTS_NAME}.bin").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match="is not a file of weights: it begins with b'version https://git"):
+        read(tmp_path, pickle_name=WEIGHTS_NAME)
+
+
+@pytest.mark.parametrize(
+    "content", [[torch.ones(1)], {"state_dict": {"a": torch.ones(1)}}, {1: torch.ones(1)}, 3]
+)
 def test_pickles_of_something_else(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / f"{WEIGHTS_NAME}.bin")
     with pytest.raises(ValueError, match="must hold tensors by name, and nothing else"):

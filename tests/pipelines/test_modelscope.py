@@ -346,3 +346,22 @@ def test_what_the_index_lists_must_be_known(folder: Path) -> None:
 def test_an_impossible_config_is_refused(folder: Path, part: str, changes: dict[str, Any]) -> None:
     edit_json(folder / part / "config.json", **changes)
     broken(folder, "the config of .* cannot be used")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"in_channels": 3}, "in_channels=3, but the latents of the vae have 4 channels"),
+        ({"out_channels": 8}, "out_channels=8, but the latents of the vae have 4 channels"),
+        (
+            {"cross_attention_dim": 12},
+            "cross_attention_dim=12, but the embeddings of the text_encoder have 16 channels",
+        ),
+        ({"sample_size": None}, "the config of the UNet has no `sample_size`"),
+    ],
+)
+def test_a_unet_that_does_not_fit_its_folder_is_refused(
+    folder: Path, changes: dict[str, Any], message: str
+) -> None:
+    UNet3D(**(TINY_UNET3D | {"cross_attention_dim": 16} | changes)).save_pretrained(folder / "unet")
+    broken(folder, message)

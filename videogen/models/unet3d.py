@@ -17,10 +17,10 @@ Nothing tells the attention which frame is which: order comes from the temporal 
 layers themselves are in `unet3d_layers`.
 """
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 from itertools import pairwise
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -78,8 +78,6 @@ class UNet3D(ModelMixin, ConfigMixin):
     _supports_gradient_checkpointing = True
     cache_kinds = ("deep", "spatial", "text", "temporal")
     _skip_layerwise_casting_patterns = ("norm", "time_embedding")  # type: ignore[assignment]
-    gradient_checkpointing = False
-    _gradient_checkpointing_func: Callable[..., Tensor]
 
     @register_to_config
     def __init__(
@@ -101,22 +99,9 @@ class UNet3D(ModelMixin, ConfigMixin):
         time_cond_proj_dim: int | None = None,
     ) -> None:
         super().__init__()
-        _check_choices("down_block_types", down_block_types, DOWN_BLOCK_TYPES)
-        _check_choices("up_block_types", up_block_types, UP_BLOCK_TYPES)
-        _check_choices("act_fn", [act_fn], ACTIVATIONS)
-        _check_choices("downsample_padding", [downsample_padding], (0, 1))
-        counts = {
-            "layers_per_block": layers_per_block,
-            "norm_num_groups": norm_num_groups,
-            "attention_head_dim": attention_head_dim,
-            "block_out_channels": min(block_out_channels, default=1),
-        }
-        for name, value in counts.items():
-            if value < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {value}")
+        _check_config(self.config)
         down_attends = [DOWN_BLOCK_TYPES[block_type] for block_type in down_block_types]
         up_attends = [UP_BLOCK_TYPES[block_type] for block_type in up_block_types]
-        _check_channels(block_out_channels, down_attends, up_attends, norm_num_groups, attention_head_dim)
 
         self.in_channels = in_channels
         self.cross_attention_dim = cross_attention_dim
@@ -212,14 +197,6 @@ class UNet3D(ModelMixin, ConfigMixin):
         temb = sinusoidal_embedding(timesteps, self.time_dim).to(sample.dtype)
         temb = self.act(self.time_embedding(temb, timestep_cond))  # (B, T), activated once for all resnets
 
-        def run(
-            block: nn.Module, layer_idx: int, hidden_states: Tensor, skip: Tensor | None = None
-        ) -> Tensor:
-            args = (layer_idx, hidden_states, skip, temb, text, cache)
-            if torch.is_grad_enabled() and self.gradient_checkpointing:
-                return self._gradient_checkpointing_func(block, *args)
-            return block(*args)
-
         hidden_states = self.conv_in(sample.permute(0, 2, 3, 4, 1))  # (B, f, h, w, C)
         hidden_states = self.transformer_in(hidden_states, cache)
 
@@ -227,13 +204,13 @@ class UNet3D(ModelMixin, ConfigMixin):
 
         def down(block: UNetBlock, hidden_states: Tensor) -> Tensor:
             for layer_idx in range(len(block.resnets)):
-                hidden_states = run(block, layer_idx, hidden_states)
+                hidden_states = block(layer_idx, hidden_states, None, temb, text, cache)
                 skips.append(hidden_states)
             return hidden_states
 
         def up(block: UNetBlock, hidden_states: Tensor) -> Tensor:
             for layer_idx in range(len(block.resnets)):
-                hidden_states = run(block, layer_idx, hidden_states, skips.pop())
+                hidden_states = block(layer_idx, hidden_states, skips.pop(), temb, text, cache)
             return hidden_states
 
         down_blocks = [cast(UNetBlock, block) for block in self.down_blocks]
@@ -245,7 +222,7 @@ class UNet3D(ModelMixin, ConfigMixin):
                 skips.append(hidden_states)
                 hidden_states = down(block, hidden_states)
             for layer_idx in range(len(self.mid_block.resnets)):
-                hidden_states = run(self.mid_block, layer_idx, hidden_states)
+                hidden_states = self.mid_block(layer_idx, hidden_states, None, temb, text, cache)
             for block in up_blocks[:-1]:
                 hidden_states = up(block, hidden_states)
                 hidden_states = block.upsamplers[0](hidden_states, size=skips[-1].shape[2:4])
@@ -272,8 +249,8 @@ class UNet3D(ModelMixin, ConfigMixin):
             ValueError: if the shapes do not fit each other or the network.
         """
         text, mask = encoder_hidden_states, encoder_attention_mask
-        if text.ndim != 3 or text.shape[2] != self.cross_attention_dim:
-            expected = f"(N, L, {self.cross_attention_dim})"
+        if text.ndim != 3 or text.shape[2] != self.cross_attention_dim or 0 in text.shape:
+            expected = f"(N, L, {self.cross_attention_dim}), not empty"
             raise ValueError(f"`encoder_hidden_states` must be {expected}, got {tuple(text.shape)}")
         if mask is not None and (mask.shape != text.shape[:2] or mask.dtype != torch.bool):
             expected = f"{tuple(text.shape[:2])} torch.bool, as `encoder_hidden_states`"
@@ -298,22 +275,57 @@ class UNet3D(ModelMixin, ConfigMixin):
             raise ValueError(f"`timestep_cond` must be {expected}, got {tuple(timestep_cond.shape)}")
 
 
+def _check_config(config: Mapping[str, Any]) -> None:
+    lists = ("block_out_channels", "down_block_types", "up_block_types")
+    for name in lists:
+        if not isinstance(config[name], list | tuple):
+            raise ValueError(f"`{name}` must be a list, got {config[name]!r}")
+    _check_choices("down_block_types", config["down_block_types"], DOWN_BLOCK_TYPES)
+    _check_choices("up_block_types", config["up_block_types"], UP_BLOCK_TYPES)
+    _check_choices("act_fn", [config["act_fn"]], list(ACTIVATIONS))
+    _check_choices("downsample_padding", [config["downsample_padding"]], (0, 1))
+    for name in ("in_channels", "out_channels", "layers_per_block", "norm_num_groups"):
+        _check_counts(name, config[name])
+    for name in ("cross_attention_dim", "attention_head_dim"):
+        _check_counts(name, config[name])
+    _check_counts("block_out_channels", *config["block_out_channels"])
+    if config["time_cond_proj_dim"] is not None:
+        _check_counts("time_cond_proj_dim", config["time_cond_proj_dim"])
+    size = config["sample_size"]
+    if size is not None:
+        if isinstance(size, list | tuple) and len(size) != 2:
+            raise ValueError(f"`sample_size` must be a number, or height and width, got {size!r}")
+        _check_counts("sample_size", *size if isinstance(size, list | tuple) else [size])
+    for name in ("norm_eps", "mid_block_scale_factor"):
+        if not isinstance(config[name], int | float) or not 0 < config[name] < float("inf"):
+            raise ValueError(f"`{name}` must be a finite number above 0, got {config[name]!r}")
+    if len({len(config[name]) for name in lists}) > 1 or not config["block_out_channels"]:
+        shown = ", ".join(str(len(config[name])) for name in lists)
+        raise ValueError(
+            "`block_out_channels`, `down_block_types` and `up_block_types` must be equally long, not empty, "
+            f"got {shown} entries"
+        )
+    _check_channels(config)
+
+
 def _check_choices(name: str, values: Iterable[object], choices: Collection[object]) -> None:
     for value in values:
         if value not in choices:
             raise ValueError(f"`{name}` must be chosen from {list(choices)}, got {value!r}")
 
 
-def _check_channels(
-    channels: Sequence[int], down_attends: list[bool], up_attends: list[bool], groups: int, head_dim: int
-) -> None:
-    if not len(channels) == len(down_attends) == len(up_attends) > 0:
-        raise ValueError(
-            "`block_out_channels`, `down_block_types` and `up_block_types` must be equally long, not empty, "
-            f"got {len(channels)}, {len(down_attends)} and {len(up_attends)} entries"
-        )
-    up_attends = [True, *up_attends[1:]]  # the middle block always attends, with the coarsest channels
-    for size, down, up in zip(channels, down_attends, reversed(up_attends), strict=True):
+def _check_counts(name: str, *values: object) -> None:
+    for value in values:
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"`{name}` must be a whole number of at least 1, got {value!r}")
+
+
+def _check_channels(config: Mapping[str, Any]) -> None:
+    groups, head_dim = config["norm_num_groups"], config["attention_head_dim"]
+    down_attends = [DOWN_BLOCK_TYPES[block_type] for block_type in config["down_block_types"]]
+    up_attends = [UP_BLOCK_TYPES[block_type] for block_type in config["up_block_types"]]
+    up_attends[0] = True  # the middle block always attends, with the coarsest channels
+    for size, down, up in zip(config["block_out_channels"], down_attends, reversed(up_attends), strict=True):
         if size % groups:
             raise ValueError(
                 f"`block_out_channels` must be multiples of norm_num_groups={groups}, got {size}"

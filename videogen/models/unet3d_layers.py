@@ -19,6 +19,23 @@ from videogen.models.text_context import TextContext, repeat_for_prompts
 Activation = Callable[[Tensor], Tensor]
 
 
+class Checkpointed(nn.Module):
+    """A module whose parts may be computed again for the backward pass, rather than keep what it needs.
+
+    Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost", arXiv:1604.06174. The parts are small,
+    as at the peak one is there as a whole. `ModelMixin.enable_gradient_checkpointing` sets both attributes.
+    """
+
+    gradient_checkpointing = False
+    _gradient_checkpointing_func: Callable[..., Tensor]
+
+    def run_part(self, part: Callable[..., Tensor], *args: object) -> Tensor:
+        """Calls a part of this module on its arguments."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return self._gradient_checkpointing_func(part, *args)
+        return part(*args)
+
+
 class SpatialConv(nn.Conv2d):
     """A convolution within each frame."""
 
@@ -177,7 +194,7 @@ class GEGLU(nn.Module):
         return hidden_states * F.gelu(gate)
 
 
-class TransformerBlock(nn.Module):
+class TransformerBlock(Checkpointed):
     """Self-attention along axis 1, attention to the text (or once more to itself), feed-forward."""
 
     def __init__(self, dim: int, head_dim: int, text_dim: int | None = None) -> None:
@@ -200,23 +217,34 @@ class TransformerBlock(nn.Module):
     ) -> Tensor:
         """Maps (B * F, L, ..., D) of `num_clips` clips to (N * F, L, ..., D), one clip for each prompt."""
         hidden_states = hidden_states + reuse(
-            cache, "spatial", self, len(hidden_states), lambda: self.attn1(self.norm1(hidden_states))
+            cache,
+            "spatial",
+            self,
+            len(hidden_states),
+            lambda: self.run_part(self._attend, self.norm1, self.attn1, hidden_states),
         )
         if text is None:
-            hidden_states = hidden_states + self.attn2(self.norm2(hidden_states))
+            attended = self.run_part(self._attend, self.norm2, self.attn2, hidden_states)
+            hidden_states = hidden_states + attended
         else:
             attended = reuse(
                 cache,
                 "text",
                 self,
                 text.num_prompts,
-                lambda: self._attend_to_text(hidden_states, num_clips, text),
+                lambda: self.run_part(self._attend_to_text, hidden_states, num_clips, text),
             )
             hidden_states = repeat_for_prompts(
                 hidden_states, len(hidden_states) // num_clips * text.num_prompts
             )
             hidden_states = hidden_states + attended.view(hidden_states.shape)
-        return hidden_states + self.ff(self.norm3(hidden_states))
+        return hidden_states + self.run_part(self._feed_forward, hidden_states)
+
+    def _attend(self, norm: nn.Module, attn: nn.Module, hidden_states: Tensor) -> Tensor:
+        return attn(norm(hidden_states))
+
+    def _feed_forward(self, hidden_states: Tensor) -> Tensor:
+        return self.ff(self.norm3(hidden_states))
 
     def _attend_to_text(self, hidden_states: Tensor, num_clips: int, text: TextContext) -> Tensor:
         # All frames of a clip ask as one sequence, so that keys and values exist once: (N, F*L, D).
@@ -297,7 +325,7 @@ class Upsample(nn.Module):
         return self.conv(images.unflatten(0, hidden_states.shape[:2]))
 
 
-class UNetBlock(nn.Module):
+class UNetBlock(Checkpointed):
     """The layers of one resolution, the first `num_attentions` of which attend, and their resampler."""
 
     def __init__(
@@ -331,11 +359,13 @@ class UNetBlock(nn.Module):
         cache: FeatureCache | None = None,
     ) -> Tensor:
         """Runs one layer on (B, F, H, W, C), joined to a skip connection (B, F, H, W, C') on the way up."""
-        if skip is not None:
-            hidden_states = torch.cat([hidden_states, repeat_for_prompts(skip, len(hidden_states))], dim=-1)
-        hidden_states = self.resnets[layer_idx](hidden_states, temb)
-        hidden_states = self.temp_convs[layer_idx](hidden_states)
+        hidden_states = self.run_part(self._convolve, layer_idx, hidden_states, skip, temb)
         if layer_idx < len(self.attentions):
             hidden_states = self.attentions[layer_idx](hidden_states, text, cache)
             hidden_states = self.temp_attentions[layer_idx](hidden_states, cache)
         return hidden_states
+
+    def _convolve(self, layer_idx: int, hidden_states: Tensor, skip: Tensor | None, temb: Tensor) -> Tensor:
+        if skip is not None:
+            hidden_states = torch.cat([hidden_states, repeat_for_prompts(skip, len(hidden_states))], dim=-1)
+        return self.temp_convs[layer_idx](self.resnets[layer_idx](hidden_states, temb))

@@ -22,6 +22,7 @@ _SAFETENSORS = (
     ".safetensors.index.fp16.json",
 )
 _PICKLES = (".bin", ".fp16.bin")
+_PICKLE_MARKS = (b"PK", b"\x80")  # how the files begin that torch has written, with zip archives and before
 MAX_NAMED = 3  # how many of the tensors that do not fit an error names
 
 
@@ -84,15 +85,21 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> dict[str, Tensor]:
+    with path.open("rb") as stream:
+        beginning = stream.read(20)
+    if beginning and not beginning.startswith(_PICKLE_MARKS):
+        raise ValueError(f"{path} is not a file of weights: it begins with {beginning!r}")
     try:
         # Files from before torch 1.6 are no zip archives and cannot be mapped.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, LookupError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise ValueError(
             f"{path} cannot be read, it may be truncated or hold more than tensors: {reason}"
         ) from error
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
+    if not isinstance(content, dict) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()
+    ):
         raise ValueError(f"{path} must hold tensors by name, and nothing else")
     return content
 
