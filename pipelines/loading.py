@@ -192,7 +192,8 @@ def read_components(folder: Path, dtype: torch.dtype, device: str | torch.device
         return modelscope_generator(read_modelscope(folder, dtype, device))
     index = read_index(folder)
     kind = generator_class(folder)
-    classes = class_names(folder, index, _components(kind))
+    components = [name for name in _components(kind) if name != "vae" or not has_shared_codec(index)]
+    classes = class_names(folder, index, components)
     parts = read_settings(folder, index, kind.defaults_class)
     if has_shared_codec(index):
         codec = _read_network(EMBEDDED / "vae", VideoAutoencoder, dtype)

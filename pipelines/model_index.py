@@ -21,7 +21,7 @@ def read_index(folder: Path) -> dict[str, Any]:
 
 
 def class_names(folder: Path, index: dict[str, Any], components: Sequence[str]) -> dict[str, str]:
-    """The class of each component that is in the folder, without its library; see `has_shared_codec`.
+    """The class of each component, without its library.
 
     Raises:
         ValueError: If the index lists not all of them, or names no class for one.
@@ -29,9 +29,7 @@ def class_names(folder: Path, index: dict[str, Any], components: Sequence[str]) 
     missing = [name for name in components if name not in index]
     if missing:
         raise ValueError(f"{folder / INDEX} lists no {', '.join(missing)}")
-    if has_shared_codec(index):
-        components = [name for name in components if name != "vae"]
-    broken = [name for name in components if not _is_pair_of_names(index[name])]
+    broken = [name for name in components if not isinstance(index[name], list) or len(index[name]) != 2]
     if broken:
         raise ValueError(f"{folder / INDEX} must name a library and a class for {', '.join(broken)}")
     return {name: index[name][1] for name in components}
@@ -40,10 +38,6 @@ def class_names(folder: Path, index: dict[str, Any], components: Sequence[str]) 
 def has_shared_codec(index: dict[str, Any]) -> bool:
     """Whether the codec is not in the folder: diffusers' `[null, null]`. It is the embedded one then."""
     return index.get("vae") == NOT_HERE
-
-
-def _is_pair_of_names(entry: Any) -> bool:
-    return isinstance(entry, list) and len(entry) == 2 and isinstance(entry[1], str)
 
 
 def read_settings(folder: Path, index: dict[str, Any], defaults_class: type[ClipDefaults]) -> dict[str, Any]:
