@@ -87,7 +87,7 @@ class GANObjective(LatentObjective):
     Phase `discriminator` minimises `softplus(-(D(real) - D(fake)))` (eq. 2, with f the logistic loss), plus
     `gamma / 2` times the squared gradients of D at real and at generated clips (eq. 4 and 5). Phase
     `generator` minimises the same with real and fake exchanged. D sees the caption; that it must, a contrast
-    makes sure (XMC-GAN, Zhang et al. 2021, arXiv:2101.04702, eq. 7): among the captions of the batch D has to
+    makes sure (XMC-GAN, Zhang et al. 2021, arXiv:2101.04702): among the captions of the batch D has to
     find that of a real clip, and the generator's clips are to be found by theirs. Against a single wrong
     caption, which most often differs in colour, D never learned to see motion. The rivals are those of a
     process's part of the batch. D has a text encoder of its own, which is not saved with the pipeline.
