@@ -24,6 +24,15 @@ def test_a_frame_is_predicted_from_those_before_and_its_own_draw() -> None:
 
 
 @torch.no_grad()
+def test_what_is_drawn_for_the_first_frame_depends_on_the_prompt() -> None:
+    network = make_network(RecurrentVAE3D)
+    text = network.text_context(*make_prompts())  # two prompts
+    state = network._start(text, (4, 4))
+    prior = network.prior(state.seen, state, "prior")
+    assert not torch.allclose(prior.mean[0], prior.mean[1])
+
+
+@torch.no_grad()
 def test_fed_back_predictions_are_seen_in_place_of_the_frames() -> None:
     network = make_network(RecurrentVAE3D)
     clip, which = make_clip(), torch.tensor([True, False])

@@ -175,11 +175,15 @@ class RecurrentVAE3D(ModelMixin, ConfigMixin):
         return prepare_text(self, self.text_embedding, encoder_hidden_states, encoder_attention_mask)
 
     def _start(self, text: TextContext, size: tuple[int, int]) -> RecurrentState:
+        """Before the first frame: no frame was seen, but the prompt was read, which the prior depends on."""
         grid = grid_of((1, *size))
         nothing = self.no_frame + self.encoder.positions(grid)
         empty = nothing.new_zeros(text.num_prompts, self.config["state_size"], *grid[1:])
         memories = dict.fromkeys(("prior", "posterior", "predictor"), empty)
-        return RecurrentState(size, nothing.expand(text.num_prompts, -1, -1), memories)
+        assert text.pooled is not None
+        tokens = nothing.expand(text.num_prompts, -1, -1)
+        seen = self.encoder(tokens, grid, text, F.silu(text.pooled))
+        return RecurrentState(size, seen, memories)
 
     def _look(self, frame: Tensor, text: TextContext) -> Tensor:
         """Tokens `(B, n, D)` of a latent frame `(B, C, h, w)`."""
