@@ -28,6 +28,7 @@ from videogen.train.config import TrainConfig
 from videogen.train.progress import Progress
 from videogen.train.rehearsal import rehearse
 from videogen.train.run import Run
+from videogen.train.sharding import sharding_asked_for
 from videogen.train.step_batches import check_split, step_batches
 
 
@@ -72,23 +73,25 @@ def train(
         on_step: Called in every process after each step, before its checkpoint, with the steps done so far.
 
     Raises:
-        ValueError: If the batch cannot be split over the processes, they are to share weights rather than
-            clips, the tracker is not installed, or the newest checkpoint belongs to another run.
+        ValueError: If the batch cannot be split over the processes, they are to share weights in a way that
+            is not offered, the tracker is not installed, or the newest checkpoint belongs to another run.
         FloatingPointError: If a loss or a gradient is not finite; nothing is written then.
         OSError: If something cannot be written; the last checkpoint is intact then.
     """
     if tracker == "tensorboard" and not is_tensorboard_available():
         raise ValueError("`tracker` is 'tensorboard', which is not installed: pip install 'videogen[train]'")
     _check_launch()
-    accelerator = Accelerator(
-        cpu=cpu,
-        mixed_precision=config.mixed_precision,
-        log_with=tracker,
-        project_dir=output_dir if tracker else None,
-    )
+    with sharding_asked_for(config) as asked:
+        accelerator = Accelerator(
+            cpu=cpu,
+            mixed_precision=config.mixed_precision,
+            log_with=tracker,
+            project_dir=output_dir if tracker else None,
+        )
+    sharded = asked and accelerator.num_processes > 1
     check_split(config, accelerator.num_processes)
-    rehearsal = rehearse(config, accelerator) if rehearsed else None
-    run = Run(config, output_dir, accelerator)
+    rehearsal = rehearse(config, accelerator, sharded=sharded) if rehearsed else None
+    run = Run(config, output_dir, accelerator, sharded=sharded)
     start = run.resume()
     if tracker:
         accelerator.init_trackers(config.name)
@@ -133,11 +136,11 @@ def train(
 
 def _check_launch() -> None:
     """Refuse, or name, what a launcher asks for and accelerate would pass over in silence."""
-    for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+    for name in ("DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
             raise ValueError(
-                f"`{name}` in accelerate's configuration must be off, got on: processes share clips, and "
-                "each holds all weights: Muon turns whole matrices, and one process writes checkpoints"
+                f"`{name}` in accelerate's configuration must be off, got on: processes share clips (DDP), "
+                "or weights too (FSDP, version 2)"
             )
     if "MASTER_ADDR" in os.environ and "WORLD_SIZE" not in os.environ:
         warnings.warn(

@@ -38,10 +38,15 @@ class Rehearsal:
         return f"{memory}{self.seconds_per_step:.2g} s a step, about {duration} for {num_steps} steps"
 
 
-def rehearse(config: TrainConfig, accelerator: Accelerator) -> Rehearsal:
+def rehearse(config: TrainConfig, accelerator: Accelerator, *, sharded: bool = False) -> Rehearsal:
     """Make the first two steps of a run and forget them.
 
     Nothing is written, and a `Run` that is made afterwards begins as if this had not been: it sets the seed.
+
+    Args:
+        config: Of the run.
+        accelerator: See `Run`.
+        sharded: See `Run`.
 
     Raises:
         ValueError: If the run cannot be built.
@@ -50,7 +55,7 @@ def rehearse(config: TrainConfig, accelerator: Accelerator) -> Rehearsal:
     rank, count, device = accelerator.process_index, accelerator.num_processes, accelerator.device
     with tempfile.TemporaryDirectory(prefix="videogen-rehearsal-") as scratch:
         config = dataclasses.replace(config, num_steps=max(config.num_steps, 2), num_data_workers=0)
-        run = Run(config, Path(scratch), accelerator)
+        run = Run(config, Path(scratch), accelerator, sharded=sharded)
         batches = step_batches(config, 0, rank, count, device)
         times = []
         for step in range(2):

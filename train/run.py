@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
@@ -27,6 +28,7 @@ from videogen.train.optimizer import MuonAdamW
 from videogen.train.progress import Progress
 from videogen.train.resume import check_settings, newest_readable
 from videogen.train.run_log import RunLog
+from videogen.train.sharding import bytes_held, held_as, shard, whole
 
 VERSIONS = {"videogen": __version__, "torch": torch.__version__, "diffusers": diffusers.__version__}
 
@@ -38,39 +40,46 @@ class Run:
         config: What to train.
         folder: Of the run.
         accelerator: Tells which of how many processes this is, and carries tensors between them.
+        sharded: Whether each process holds a part of what is trained, rather than all of it.
     """
 
-    def __init__(self, config: TrainConfig, folder: Path, accelerator: Accelerator) -> None:
+    def __init__(
+        self, config: TrainConfig, folder: Path, accelerator: Accelerator, *, sharded: bool = False
+    ) -> None:
         self.config = config
         self.folder = folder
+        self.sharded = sharded
         self.accelerator = accelerator
         self.is_main = accelerator.is_main_process
         self.log_file = RunLog(folder)
         set_seed(config.seed)
         self.objective: Objective = config.objective.build()
-        optimizers = {
-            phase: MuonAdamW(
-                self.objective.trained_parameters(phase),
-                config.learning_rate,
-                weight_decay=config.weight_decay,
-                betas=self.objective.adam_betas,
-                adamw_scales=self.objective.adamw_scales,
-                bfloat16=config.mixed_precision == "bf16",
-                use_muon=config.optimizer == "muon",
-            )
-            for phase in self.objective.phases
-        }
-        if accelerator.num_processes > 2 or len(optimizers) > 1:
+        if accelerator.num_processes > 2 or len(self.objective.phases) > 1:
             # A phase leaves the parameters of another unused. And without this, DDP arranges gradients anew
             # after its first step, and so differently before and after a resume: over more than two processes
             # that changes the order in which they are added.
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self.wrapped: nn.Module = accelerator.prepare(self.objective)
-        self.optimizers = {phase: accelerator.prepare(optimizer) for phase, optimizer in optimizers.items()}
+        self.wrapped: Any = (
+            shard(self.objective, accelerator) if sharded else accelerator.prepare(self.objective)
+        )
+        self.optimizers = {
+            phase: accelerator.prepare(self._make_optimizer(phase)) for phase in self.objective.phases
+        }
         self.ema = EMAModel(
             self._trained(), decay=config.ema_decay, use_ema_warmup=True, power=0.9, foreach=True
         )
         self.ema.to(accelerator.device)
+
+    def _make_optimizer(self, phase: str) -> MuonAdamW:
+        return MuonAdamW(
+            self.objective.trained_parameters(phase),
+            self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            betas=self.objective.adam_betas,
+            adamw_scales=self.objective.adamw_scales,
+            bfloat16=self.config.mixed_precision == "bf16",
+            use_muon=self.config.optimizer == "muon",
+        )
 
     def resume(self) -> int:
         """Load the newest checkpoint that can be read, if there is one; returns the number of steps done.
@@ -94,7 +103,8 @@ class Run:
 
     def _load(self, path: Path, checkpoint: Checkpoint) -> None:
         notes = check_settings(self.config, checkpoint, path)
-        shapes = {name: value.shape for name, value in self._state().items()}
+        state = self._state()
+        shapes = {name: value.shape for name, value in state.items()}
         if shapes != {name: value.shape for name, value in checkpoint.weights.items()}:
             raise ValueError(f"checkpoint {path} belongs to another network: choose another output folder")
         if checkpoint.frozen and checkpoint.frozen != self.frozen:
@@ -107,12 +117,15 @@ class Run:
         if self.is_main:
             for note in notes:
                 warnings.warn(note, stacklevel=4)
-        self.objective.load_state_dict(checkpoint.weights, strict=False)
+        weights = {name: held_as(value, state[name]) for name, value in checkpoint.weights.items()}
+        self.objective.load_state_dict(weights, strict=False)
         for phase, optimizer in self.optimizers.items():
             optimizer.load_state_dict(checkpoint.optimizers[phase])
+            for parameter, moments in optimizer.state.items():
+                moments.update({name: held_as(value, parameter) for name, value in moments.items()})
         averages = [checkpoint.ema[name] for name, _ in self._named_trained()]
         for shadow, average in zip(self.ema.shadow_params, averages, strict=True):
-            shadow.data.copy_(average)
+            shadow.data.copy_(held_as(average, shadow))
         self.ema.optimization_step = checkpoint.step
         if checkpoint.random:
             self._set_random_state(
@@ -136,6 +149,8 @@ class Run:
             parts = []
             for idx, batch in enumerate(batches):
                 is_last = idx == len(batches) - 1
+                if self.sharded:
+                    self.wrapped.set_requires_gradient_sync(is_last)
                 with nullcontext() if is_last else accelerator.no_sync(self.wrapped):
                     losses = self.wrapped(batch, phase)
                     if not math.isfinite(losses["loss"].item()):
@@ -146,7 +161,7 @@ class Run:
                 parts.append({name: value.detach().float() for name, value in losses.items()})
             means = {name: torch.stack([part[name] for part in parts]).mean(0) for name in parts[0]}
             parameters = [parameter for _, parameter in self.objective.trained_parameters(phase)]
-            means["grad_norm"] = accelerator.clip_grad_norm_(parameters, config.max_grad_norm)
+            means["grad_norm"] = whole(accelerator.clip_grad_norm_(parameters, config.max_grad_norm))
             if not math.isfinite(means["grad_norm"].item()):
                 raise FloatingPointError(f"the gradient of phase {phase!r} is not finite at step {step}")
             optimizer.step()
@@ -175,18 +190,19 @@ class Run:
             OSError: If they cannot be written; the last checkpoint is then untouched.
         """
         random = {name: self.accelerator.gather(state[None]) for name, state in self._random_state().items()}
+        weights, averages = whole(self._state()), self._averages()
+        optimizers = {phase: whole(optimizer.state_dict()) for phase, optimizer in self.optimizers.items()}
         if not self.is_main:
             return
         self.log_file.flush()
         partial = self.folder / ".result.partial"
-        with self._averaged(), written_whole(partial, self.folder / "result"):
-            self.objective.save(partial)
-        names = [name for name, _ in self._named_trained()]
+        with self._averaged(weights | averages) as objective, written_whole(partial, self.folder / "result"):
+            objective.save(partial)
         checkpoint = Checkpoint(
             step,
-            weights=self._state(),
-            ema=dict(zip(names, self.ema.shadow_params, strict=True)),
-            optimizers={phase: optimizer.state_dict() for phase, optimizer in self.optimizers.items()},
+            weights=weights,
+            ema=averages,
+            optimizers=optimizers,
             random=random,
             config=self.config.resolved(),
             frozen=self.frozen,
@@ -203,13 +219,14 @@ class Run:
 
     def preview(self, step: int, progress: Progress) -> None:
         """Write preview clips made with the averaged weights, and what is measured on them."""
+        weights = whole(self._state()) | self._averages()
         if not self.is_main:
             return
         folder = self.folder / "previews" / f"step-{step:07d}"
         folder.mkdir(parents=True, exist_ok=True)
-        with self._averaged():
-            previews = self.objective.preview()
-            measures = self.objective.measure(previews)
+        with self._averaged(weights) as objective:
+            previews = objective.preview()
+            measures = objective.measure(previews)
         for number, (caption, frames) in enumerate(previews):
             write_clip(frames, folder / f"{number}.webp", recipe={"prompt": caption, "step": step})
         if measures:
@@ -232,20 +249,23 @@ class Run:
     def describe(self) -> str:
         """How much is trained, and the memory that this takes before the first clip."""
         parameters = list(self.objective.parameters())
-        trained = sum(parameter.nbytes for parameter in self._trained())
-        moments = sum(
-            parameter.nbytes * (1 if group["rule"] == "muon" else 2)
+        trained = self._trained()
+        moments = [
+            parameter
             for optimizer in self.optimizers.values()
             for group in optimizer.param_groups
-            for parameter in group["params"]
-        )
-        num_gradients = 1 if self.accelerator.num_processes == 1 else 2  # DDP holds them in buckets too
-        held = sum(parameter.nbytes for parameter in parameters) + (1 + num_gradients) * trained + moments
+            for parameter in group["params"] * (1 if group["rule"] == "muon" else 2)
+        ]
+        in_buckets = self.accelerator.num_processes > 1 and not self.sharded  # DDP holds gradients there too
+        gradients = trained * (2 if in_buckets else 1)
+        held = sum(map(bytes_held, [*parameters, *trained, *gradients, *moments]))
+        besides = ", and in a step all that is trained with its gradients," if self.sharded else ""
         return (
-            f"{sum(parameter.numel() for parameter in self._trained()) / 1e6:.2f} of "
+            f"{sum(parameter.numel() for parameter in trained) / 1e6:.2f} of "
             f"{sum(parameter.numel() for parameter in parameters) / 1e6:.2f} million parameters are trained; "
             f"weights, gradients, optimizer and averages take {held / 2**20:.0f} MiB in each process, "
-            f"activations come on top; a checkpoint takes {(2 * trained + moments) / 2**20:.0f} MiB"
+            f"activations{besides} come on top; a checkpoint takes "
+            f"{sum(tensor.nbytes for tensor in [*trained, *trained, *moments]) / 2**20:.0f} MiB"
         )
 
     @cached_property
@@ -279,18 +299,32 @@ class Run:
             module = torch if name == "cpu" else torch.get_device_module(name)
             module.set_rng_state(state.cpu().clone())  # torch crashes on one that is not aligned in memory
 
+    def _averages(self) -> dict[str, Tensor]:
+        """The averaged weights, whole, by name; each process must ask for them."""
+        names = [name for name, _ in self._named_trained()]
+        return dict(zip(names, whole(self.ema.shadow_params), strict=True))
+
     @contextmanager
-    def _averaged(self) -> Iterator[None]:
-        """Within, the objective has its averaged weights and is in evaluation mode; nothing of it is left."""
+    def _averaged(self, weights: dict[str, Tensor]) -> Iterator[Objective]:
+        """Gives an objective with these weights, in evaluation mode; nothing of it is left afterwards.
+
+        It is the one that is trained, or, where that is in parts, another one.
+        """
         random = self._random_state()
         modes = {module: module.training for module in self.objective.modules()}
-        self.ema.store(self._trained())
-        self.ema.copy_to(self._trained())
-        self.objective.eval()
+        objective = self.objective
+        if self.sharded:
+            objective = self.config.objective.build().to(self.accelerator.device)
+            objective.load_state_dict(weights, strict=False)
+        else:
+            self.ema.store(self._trained())
+            self.ema.copy_to(self._trained())
+        objective.eval()
         try:
-            yield
+            yield objective
         finally:
-            for module, mode in modes.items():
-                module.training = mode  # a frozen part may be in evaluation mode always
-            self.ema.restore(self._trained())
+            if not self.sharded:
+                for module, mode in modes.items():
+                    module.training = mode  # a frozen part may be in evaluation mode always
+                self.ema.restore(self._trained())
             self._set_random_state(random)

@@ -9,11 +9,15 @@ import os
 import resource
 import signal
 import socket
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import pytest
 import torch
+from torch import Tensor
 
 from tests.tiny import TINY_CODEC
 from videogen.data.shapes.dataset import ShapesClips, ShapesCrops
@@ -72,6 +76,38 @@ def assert_same_end(first: Path, second: Path) -> None:
     assert not list(differences(first, second))
 
 
+def assert_close_end(first: Path, second: Path) -> None:
+    """The same up to the order in which numbers are added: losses, gradients and matrices.
+
+    A bias before a normalisation has no say, and so a gradient of rounding errors alone, of which AdamW makes
+    whole steps. No other vector could be wrong without a matrix that feels it.
+    """
+    for one, other in zip(log_of(first), log_of(second), strict=True):
+        assert one["step"] == other["step"] and one["lr"] == other["lr"]
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
+        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
+    _assert_close(_mean_gradients(first), _mean_gradients(second), 1e-5)
+    matrices, others = (
+        [value for _, value in sorted(newest(folder).weights.items()) if value.ndim > 1]
+        for folder in (first, second)
+    )
+    _assert_close(matrices, others, 3e-5)
+
+
+def _mean_gradients(folder: Path) -> list[Tensor]:
+    """What the optimizer remembers of the gradients of all steps, parameter by parameter."""
+    state = newest(folder).optimizers["train"]["state"]
+    means = [entry.get("momentum_buffer", entry.get("exp_avg")) for _, entry in sorted(state.items())]
+    assert all(mean is not None for mean in means)
+    return means
+
+
+def _assert_close(tensors: list[Tensor], others: list[Tensor], tolerance: float) -> None:
+    """By the norm of all together."""
+    distance = sum((one - other).square().sum() for one, other in zip(tensors, others, strict=True))
+    assert distance < tolerance**2 * sum(tensor.square().sum() for tensor in tensors)
+
+
 @dataclasses.dataclass(frozen=True)
 class Fate:
     """What befalls a training process.
@@ -87,10 +123,25 @@ class Fate:
     full_disk_at: int = 0
 
 
+SHARDED = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2"}
+"""The environment in which several processes hold a part of the weights each."""
+
+
 def start(
-    config: TrainConfig, folder: Path, fate: Fate | None = None, num_processes: int = 1
+    config: TrainConfig,
+    folder: Path,
+    fate: Fate | None = None,
+    num_processes: int = 1,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> list[ForkServerProcess]:
     """Start a run in one or more processes that share it."""
+    return start_processes(_train, (config, folder, fate or Fate()), num_processes, environment)
+
+
+def start_processes(
+    work: Callable[..., None], arguments: Sequence[Any], num_processes: int, environment: Mapping[str, str]
+) -> list[ForkServerProcess]:
+    """Start some work in one or more processes that know of each other."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -100,7 +151,7 @@ def start(
             "RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(num_processes),
             "LOCAL_WORLD_SIZE": str(num_processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
         }  # fmt: skip
-        process = _FORK_SERVER.Process(target=_train, args=(config, folder, fate or Fate(), world))
+        process = _FORK_SERVER.Process(target=_work, args=(work, arguments, {**world, **environment}))
         process.start()
         processes.append(process)
     return processes
@@ -113,9 +164,15 @@ def finish(processes: list[ForkServerProcess]) -> list[int | None]:
     return [process.exitcode for process in processes]
 
 
-def run(config: TrainConfig, folder: Path, fate: Fate | None = None, num_processes: int = 1) -> None:
+def run(
+    config: TrainConfig,
+    folder: Path,
+    fate: Fate | None = None,
+    num_processes: int = 1,
+    environment: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """A run in processes of its own, to its end or its kill."""
-    statuses = finish(start(config, folder, fate, num_processes))
+    statuses = finish(start(config, folder, fate, num_processes, environment))
     if fate is None:
         assert statuses == [0] * num_processes, statuses
     elif fate.full_disk_at:
@@ -124,10 +181,14 @@ def run(config: TrainConfig, folder: Path, fate: Fate | None = None, num_process
         assert -signal.SIGKILL in statuses and 0 not in statuses
 
 
-def _train(config: TrainConfig, folder: Path, fate: Fate, world: dict[str, str]) -> None:
+def _work(work: Callable[..., None], arguments: Sequence[Any], environment: dict[str, str]) -> None:
     multiprocessing.set_start_method("fork", force=True)  # of data workers: the default, except in here
-    os.environ.update(world)
+    os.environ.update(environment)
     torch.set_num_threads(1)
+    work(*arguments)
+
+
+def _train(config: TrainConfig, folder: Path, fate: Fate) -> None:
     write = torch.save
 
     def on_step(step: int) -> None:

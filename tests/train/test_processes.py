@@ -4,9 +4,8 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from torch import Tensor
 
-from tests.train.runs import Fate, assert_same_end, log_of, newest, run, run_config
+from tests.train.runs import Fate, assert_close_end, assert_same_end, log_of, run, run_config
 from videogen.train.config import TrainConfig
 from videogen.train.verify import differences
 
@@ -14,38 +13,6 @@ from videogen.train.verify import differences
 @pytest.fixture
 def config(codec_folder: Path) -> TrainConfig:
     return run_config("uvit", codec_folder)
-
-
-def assert_close_end(first: Path, second: Path) -> None:
-    """The same up to the order in which numbers are added: losses, gradients and matrices.
-
-    A bias before a normalisation has no say, and so a gradient of rounding errors alone, of which AdamW makes
-    whole steps. No other vector could be wrong without a matrix that feels it.
-    """
-    for one, other in zip(log_of(first), log_of(second), strict=True):
-        assert one["step"] == other["step"] and one["lr"] == other["lr"]
-        assert one["loss"] == pytest.approx(other["loss"], rel=1e-5)
-        assert one["grad_norm"] == pytest.approx(other["grad_norm"], rel=1e-5)
-    assert_close(mean_gradients(first), mean_gradients(second), 1e-5)
-    matrices, others = (
-        [value for _, value in sorted(newest(folder).weights.items()) if value.ndim > 1]
-        for folder in (first, second)
-    )
-    assert_close(matrices, others, 3e-5)
-
-
-def mean_gradients(folder: Path) -> list[Tensor]:
-    """What the optimizer remembers of the gradients of all steps, parameter by parameter."""
-    state = newest(folder).optimizers["train"]["state"]
-    means = [entry.get("momentum_buffer", entry.get("exp_avg")) for _, entry in sorted(state.items())]
-    assert all(mean is not None for mean in means)
-    return means
-
-
-def assert_close(tensors: list[Tensor], others: list[Tensor], tolerance: float) -> None:
-    """By the norm of all together."""
-    distance = sum((one - other).square().sum() for one, other in zip(tensors, others, strict=True))
-    assert distance < tolerance**2 * sum(tensor.square().sum() for tensor in tensors)
 
 
 def test_two_processes_do_what_one_does_in_two_parts(config: TrainConfig, tmp_path: Path) -> None:

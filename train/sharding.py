@@ -1,0 +1,92 @@
+"""Weights in parts: torch's FSDP2 spreads what is trained over processes; it is gathered to be written down.
+
+Each process holds its part of the trained weights, of their gradients and averages and of the optimizer's
+moments, as DTensors; the whole weights are there from the forward to the backward pass of a step. The
+objective is one unit, since networks call parts of their blocks outside of their `forward`, where FSDP2 would
+not notice. What is frozen is whole everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from videogen.train.config import TrainConfig
+
+_ASKED, _VERSION = "ACCELERATE_USE_FSDP", "FSDP_VERSION"
+_REFUSED = ("FSDP_OFFLOAD_PARAMS", "FSDP_ACTIVATION_CHECKPOINTING", "FSDP_CPU_RAM_EFFICIENT_LOADING")
+
+_Value = TypeVar("_Value")
+
+
+@contextmanager
+def sharding_asked_for(config: TrainConfig) -> Iterator[bool]:
+    """Gives whether accelerate's configuration, or the environment, asks for FSDP2.
+
+    Within, accelerate is not asked: on a CPU it would pass over it in silence, and elsewhere shard frozen
+    weights too, and only a model that comes with one optimizer.
+
+    Raises:
+        ValueError: If what is asked for is not offered.
+    """
+    asked = os.environ.get(_ASKED, "false")
+    if asked.lower() != "true":
+        yield False
+        return
+    version = os.environ.get(_VERSION, "1")
+    if version != "2":
+        raise ValueError(f"`fsdp_version` in accelerate's configuration must be 2, got {version}")
+    for name in _REFUSED:
+        if os.environ.get(name, "false").lower() == "true":
+            raise ValueError(f"`{name.lower()}` in accelerate's configuration must be false, got true")
+    if config.optimizer != "adamw":
+        raise ValueError(
+            f"`optimizer` must be 'adamw' with FSDP, got {config.optimizer!r}: Muon turns whole matrices, of "
+            "which a process has a part only"
+        )
+    os.environ[_ASKED] = "false"
+    try:
+        yield True
+    finally:
+        os.environ[_ASKED] = asked
+
+
+def shard(objective: nn.Module, accelerator: Accelerator) -> FSDPModule:
+    """Spread the trained parameters of an objective over the processes, in place; each must do so."""
+    placed = accelerator.prepare_model(objective, evaluation_mode=True)  # on its device, in its precision
+    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    frozen = {parameter for parameter in placed.parameters() if not parameter.requires_grad}
+    return fully_shard(placed, mesh=mesh, ignored_params=frozen)
+
+
+def whole(value: _Value) -> _Value:
+    """Tensors, in any dicts and lists, with those that are in parts gathered; each process must do so."""
+    gathered: Any = value
+    if isinstance(value, DTensor):
+        gathered = value.full_tensor()
+    elif isinstance(value, dict):
+        gathered = {name: whole(inner) for name, inner in value.items()}
+    elif isinstance(value, list):
+        gathered = [whole(inner) for inner in value]
+    return gathered
+
+
+def held_as(tensor: Tensor, other: Tensor) -> Tensor:
+    """This process's part of a whole tensor, if another one of its shape is in parts."""
+    if not isinstance(other, DTensor):
+        return tensor
+    mesh, placements = other.device_mesh, other.placements
+    return distribute_tensor(tensor.to(other.device), mesh, placements, src_data_rank=None)
+
+
+def bytes_held(tensor: Tensor) -> int:
+    """Bytes of a tensor in this process."""
+    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).nbytes
