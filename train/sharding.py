@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import torch.distributed as dist
 from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
@@ -60,11 +61,20 @@ def sharding_asked_for(config: TrainConfig) -> Iterator[bool]:
 
 
 def shard(objective: nn.Module, accelerator: Accelerator) -> FSDPModule:
-    """Spread the trained parameters of an objective over the processes, in place; each must do so."""
+    """Spread the trained parameters of an objective over the processes, in place; each must do so.
+
+    Buffers are whole, and before each forward pass those of the main process, as with DDP.
+    """
     placed = accelerator.prepare_model(objective, evaluation_mode=True)  # on its device, in its precision
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     frozen = {parameter for parameter in placed.parameters() if not parameter.requires_grad}
+    placed.register_forward_pre_hook(_share_buffers)
     return fully_shard(placed, mesh=mesh, ignored_params=frozen)
+
+
+def _share_buffers(module: nn.Module, arguments: Any) -> None:
+    for buffer in module.buffers():
+        dist.broadcast(buffer, src=0)
 
 
 def whole(value: _Value) -> _Value:
