@@ -97,6 +97,10 @@ class TrainConfig:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"`{name}` must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if not 0 <= self.seed < 2**32:
+            raise ValueError(f"`seed` must be between 0 and 2**32 - 1, got {self.seed}")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ValueError(f"`weight_decay` must be at least 0, got {self.weight_decay}")
         if not 0 <= self.ema_decay <= 1:
             raise ValueError(f"`ema_decay` must be between 0 and 1, got {self.ema_decay}")
         for name in ("learning_rate", "max_grad_norm"):

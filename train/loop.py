@@ -74,10 +74,15 @@ def train(
 
     Raises:
         ValueError: If the batch cannot be split over the processes, they are to share weights in a way that
-            is not offered, the tracker is not installed, or the newest checkpoint belongs to another run.
+            is not offered, the tracker is unknown or not installed, `output_dir` is a file, or the newest
+            checkpoint belongs to another run.
         FloatingPointError: If a loss or a gradient is not finite; nothing is written then.
         OSError: If something cannot be written; the last checkpoint is intact then.
     """
+    if tracker not in (None, "tensorboard"):  # accelerate passes over one that is not installed
+        raise ValueError(f"`tracker` must be 'tensorboard' or None, got {tracker!r}")
+    if output_dir.exists() and not output_dir.is_dir():
+        raise ValueError(f"`output_dir` must be a folder, got the file {str(output_dir)!r}")
     if tracker == "tensorboard" and not is_tensorboard_available():
         raise ValueError("`tracker` is 'tensorboard', which is not installed: pip install 'videogen[train]'")
     _check_launch()

@@ -60,6 +60,8 @@ def test_a_constant_rate() -> None:
         ("num_data_workers", -1, "`num_data_workers` must be at least 0, got -1"),
         ("preview_every", -1, "`preview_every` must be at least 0, got -1"),
         ("warmup_steps", -1, "`warmup_steps` must be at least 0, got -1"),
+        ("seed", -1, r"`seed` must be between 0 and 2\*\*32 - 1, got -1"),
+        ("weight_decay", -0.1, "`weight_decay` must be at least 0, got -0.1"),
     ],
 )
 def test_settings_that_cannot_be(field: str, value: Any, message: str) -> None:

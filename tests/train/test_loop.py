@@ -272,6 +272,15 @@ def test_sharing_of_weights_is_refused(
     assert not list(tmp_path.iterdir())
 
 
+def test_a_tracker_or_a_folder_that_cannot_be(config: TrainConfig, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="`tracker` must be 'tensorboard' or None, got 'wandb'"):
+        train(config, tmp_path / "run", cpu=True, tracker="wandb")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="`output_dir` must be a folder, got the file"):
+        train(config, tmp_path / "file", cpu=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_launcher_that_starts_one_process_instead_of_several(
     config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

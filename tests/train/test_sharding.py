@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 
 from tests.train.runs import (
     SHARDED,
@@ -43,7 +44,7 @@ def count_bytes(config: TrainConfig, folder: Path) -> None:
     )  # fmt: skip
     run.step(0, parts)
     (optimizer,) = run.optimizers.values()
-    tensors = {
+    tensors: dict[str, list[Tensor]] = {
         "weights": [value for value in run.objective.parameters() if value.requires_grad],
         "averages": run.ema.shadow_params,
         "moments": [value for moments in optimizer.state.values() for value in moments.values()],
