@@ -147,7 +147,7 @@ def shapes_t2v_drilled() -> TrainConfig:
         source=ShapesClips(
             seed=7, two_object_rate=0.1, drill_motions=("bounce", "orbit", "rotate"), drill_rate=0.4
         ),
-        num_steps=4000,
-        decay_steps=3900,
+        num_steps=3100,
+        decay_steps=3000,
         seed=3,
     )
