@@ -17,6 +17,7 @@
 
 # %%
 import time
+import warnings
 
 import matplotlib.pyplot as plt
 
@@ -76,7 +77,10 @@ show_clips([*given, *rebuilt], [*batch.captions, *["drawn again"] * 4], columns=
 # clips of 16.
 
 # %%
-longer = generators["rnn"](batch.captions[0], pixels=batch.pixels[:1, :, :8], num_frames=32, seed=0).frames[0]
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # that it was trained on clips of 16
+    longer = generators["rnn"](batch.captions[0], pixels=batch.pixels[:1, :, :8], num_frames=32, seed=0)
+longer = longer.frames[0]
 show_clips([given[0], longer], ["the whole clip", "its first 8 frames, gone on with"], columns=2)
 
 # %% [markdown]

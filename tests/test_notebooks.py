@@ -41,6 +41,7 @@ def test_a_notebook_is_its_source_executed_from_top_to_bottom(source: Path) -> N
     assert not [output for output in outputs if output.output_type == "error"]
     kinds = {kind for output in outputs if "data" in output for kind in output.data}
     assert kinds & {"text/html", "image/png"}, "a lesson shows something"
+    assert "site-packages" not in file.read_text(encoding="utf-8"), "a warning shows a path of this machine"
     assert file.stat().st_size < MAX_BYTES
 
 
