@@ -26,6 +26,7 @@ from videogen.comparison.comparison import compare
 from videogen.comparison.prompts import drawn_prompts
 from videogen.data.shapes.dataset import ShapesClips
 from videogen.display import show_clips
+from videogen.evaluation import markdown_table
 from videogen.metrics.feature_network import load_feature_extractor
 
 FAMILIES = ["gan", "vae", "rnn", "transformer", "dit"]  # the last is diffusion, with a plain Transformer
@@ -116,8 +117,7 @@ report, _ = compare(
     num_reference_clips=256,
 )
 for header, rows in (report.quality_table(), report.cost_table()):
-    print(" | ".join(header))
-    print("\n".join(" | ".join(row) for row in rows), end="\n\n")
+    print(markdown_table(header, rows), end="\n\n")
 
 # %%
 figure, axes = plt.subplots(1, 4, figsize=(12, 2.8), sharey=True)
