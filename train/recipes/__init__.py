@@ -24,6 +24,7 @@ from videogen.train.recipes.shapes import (
     shapes_t2v_drilled,
     shapes_t2v_longer,
     shapes_t2v_longest,
+    shapes_t2v_turned,
 )
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
@@ -42,6 +43,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_t2v_longer": shapes_t2v_longer,
     "shapes_t2v_longest": shapes_t2v_longest,
     "shapes_t2v_drilled": shapes_t2v_drilled,
+    "shapes_t2v_turned": shapes_t2v_turned,
 }
 
 

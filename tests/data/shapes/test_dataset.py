@@ -1,12 +1,15 @@
 """The training stream of `shapes`: random access, whatever the batch, and crops that are parts of clips."""
 
+import math
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from videogen.data.batch import ClipSource
-from videogen.data.shapes.dataset import FPS, ShapesClips, ShapesCrops
-from videogen.data.shapes.world import X, Y
+from videogen.data.shapes.dataset import FPS, Drill, ShapesClips, ShapesCrops
+from videogen.data.shapes.world import World, X, Y
 
 
 def test_clips() -> None:
@@ -39,26 +42,54 @@ def test_two_object_rate_overrides_the_world() -> None:
         assert {len(source.scene(index).objects) for index in range(30)} == counts
 
 
-def test_drilled_motions_come_more_often_and_nothing_held_out_with_them() -> None:
-    source = ShapesClips(num_frames=2, two_object_rate=0.0, drill_motions=("orbit",), drill_rate=0.5)
+def test_drills_come_more_often_and_nothing_held_out_with_them() -> None:
+    drills = (Drill(0.4, motions=("orbit",)), Drill(0.3, shapes=("star", "ring")))
+    source = ShapesClips(num_frames=2, two_object_rate=0.0, drills=drills)
     objects = [source.scene(index).objects[0] for index in range(400)]
-    share = sum(item.motion == "orbit" for item in objects) / len(objects)
-    assert 0.43 < share < 0.63  # a half, and a sixteenth of the other half
+    orbits = sum(item.motion == "orbit" for item in objects) / len(objects)
+    outlines = sum(item.shape in ("star", "ring") for item in objects) / len(objects)
+    assert 0.37 < orbits < 0.51  # two fifths, and a sixteenth of the rest
+    assert 0.45 < outlines < 0.62  # of the second drill all, of the rest a third
     assert not any(item.is_held_out for item in objects)
 
 
+def test_a_drill_can_turn_things_one_way_by_one_angle() -> None:
+    drill = Drill(1.0, motions=("rotate",), turn=(1.1, 1.2))
+    drilled = ShapesClips(two_object_rate=0.0, drills=(drill,))
+    angles = [drilled.scene(index).tracks[0, -1, 3] / math.pi for index in range(30)]
+    assert all(1.1 <= angle <= 1.2 for angle in angles)
+    free = World(motions=("rotate",), two_object_rate=0.0)
+    angles = [free.sample(0, index).tracks[0, -1, 3] / math.pi for index in range(30)]
+    assert {angle > 0 for angle in angles} == {True, False}
+    assert all(0.9 <= abs(angle) <= 1.5 for angle in angles)
+
+
 @pytest.mark.parametrize(
-    ("motions", "rate", "message"),
+    ("settings", "message"),
     [
-        (("spin",), 0.5, "spin"),
-        ((), 0.5, "drill_rate"),
-        (("orbit",), 0.0, "drill_rate"),
-        (("orbit",), 2, "2"),
+        ({"rate": 0.5}, "motions"),
+        ({"rate": 0.0, "motions": ("orbit",)}, "rate"),
+        ({"rate": 2, "motions": ("orbit",)}, "2"),
+        ({"rate": 0.5, "motions": ("orbit",), "turn": (1.0, 2.0)}, "turn"),
+        ({"rate": 0.5, "motions": ("rotate",), "turn": (1.0,)}, "turn"),
     ],
 )
-def test_a_drill_that_cannot_be(motions: tuple[str, ...], rate: float, message: str) -> None:
+def test_a_drill_that_cannot_be(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ShapesClips(drill_motions=motions, drill_rate=rate)
+        Drill(**settings)
+
+
+@pytest.mark.parametrize(
+    ("drills", "message"),
+    [
+        ((Drill(0.5, motions=("spin",)),), "spin"),
+        ((Drill(0.5, shapes=("cube",)),), "cube"),
+        ((Drill(0.6, motions=("orbit",)), Drill(0.6, motions=("bounce",))), "more than 1"),
+    ],
+)
+def test_drills_that_do_not_fit_their_stream(drills: tuple[Drill, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ShapesClips(drills=drills)
 
 
 def test_a_world_that_does_not_exist() -> None:

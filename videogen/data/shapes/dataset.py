@@ -11,9 +11,52 @@ import torch
 from videogen.data.batch import Batch
 from videogen.data.shapes.captions import caption
 from videogen.data.shapes.render import render
-from videogen.data.shapes.world import WORLDS, Scene, X, Y
+from videogen.data.shapes.world import WORLDS, Scene, World, X, Y
 
 FPS = 8.0
+
+
+@dataclass(frozen=True)
+class Drill:
+    """Scenes that are shown more often than the world shows them.
+
+    Attributes:
+        rate: Their share of a stream, in (0, 1].
+        motions: Keys of `MOTIONS` that they are drawn from; all of the world if empty.
+        shapes: The same of shapes.
+        turn: How far rotating objects turn in them; see `World`.
+    """
+
+    rate: float
+    motions: tuple[str, ...] = ()
+    shapes: tuple[str, ...] = ()
+    turn: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a share out of range, and a drill of nothing."""
+        if not 0 < self.rate <= 1:
+            raise ValueError(f"`rate` of a drill must be above 0 and at most 1, got {self.rate}")
+        if not (self.motions or self.shapes):
+            raise ValueError("a drill needs `motions` or `shapes`")
+        if self.turn is not None and (len(self.turn) != 2 or "rotate" not in self.motions):
+            raise ValueError(f"`turn` must be a pair, for a drill of `rotate`, got {self.turn}")
+
+    def narrow(self, world: World) -> World:
+        """The part of a world that the drill draws from.
+
+        Raises:
+            ValueError: If it names what the world does not show.
+        """
+        for name, chosen in (("motions", self.motions), ("shapes", self.shapes)):
+            unknown = [item for item in chosen if item not in getattr(world, name)]
+            if unknown:
+                raise ValueError(f"`{name}` of a drill must be in its world, got {', '.join(unknown)}")
+        return replace(
+            world,
+            motions=self.motions or world.motions,
+            shapes=self.shapes or world.shapes,
+            turn=(self.turn[0], self.turn[1]) if self.turn else world.turn,
+        )
 
 
 @dataclass(frozen=True)
@@ -28,8 +71,7 @@ class ShapesClips:
         two_object_rate: Share of scenes with two objects; None leaves it to the world.
         first_world: A smaller world to begin with, a key of `WORLDS`; None begins with `world`.
         first_clips: How many clips at the start of the stream are of that world.
-        drill_motions: Motions that are shown more often than the world shows them, keys of `MOTIONS`.
-        drill_rate: Share of the scenes after the first clips that are drawn from these motions alone.
+        drills: What is shown more often than the world shows it, after the first clips.
     """
 
     world: str = "shapes"
@@ -39,21 +81,16 @@ class ShapesClips:
     two_object_rate: float | None = None
     first_world: str | None = None
     first_clips: int = 0
-    drill_motions: tuple[str, ...] = ()
-    drill_rate: float = 0.0
+    drills: tuple[Drill, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse a world that does not exist, and a drill of nothing or of unknown motions."""
+        """Refuse a world that does not exist, and drills that are not in it or more than all."""
         if self.world not in WORLDS:
             raise ValueError(f"`world` must be one of {', '.join(WORLDS)}, got {self.world!r}")
-        unknown = [motion for motion in self.drill_motions if motion not in WORLDS[self.world].motions]
-        if unknown:
-            raise ValueError(f"`drill_motions` must be motions of {self.world!r}, got {', '.join(unknown)}")
-        if not 0 <= self.drill_rate <= 1 or (self.drill_rate > 0) != bool(self.drill_motions):
-            raise ValueError(
-                f"`drill_rate` must be in [0, 1], and above 0 only with `drill_motions`, "
-                f"got {self.drill_rate}"
-            )
+        for drill in self.drills:
+            drill.narrow(WORLDS[self.world])
+        if sum(drill.rate for drill in self.drills) > 1:
+            raise ValueError("the rates of `drills` must not add up to more than 1")
 
     def scene(self, sample_id: int) -> Scene:
         """The scene at a position of the stream."""
@@ -62,8 +99,12 @@ class ShapesClips:
         world = WORLDS[self.world]
         if self.two_object_rate is not None:
             world = replace(world, two_object_rate=self.two_object_rate)
-        if self.drill_motions and Random(f"drill/{self.seed}/{sample_id}").random() < self.drill_rate:
-            world = replace(world, motions=self.drill_motions)
+        share = Random(f"drill/{self.seed}/{sample_id}").random()
+        for drill in self.drills:
+            if share < drill.rate:
+                world = drill.narrow(world)
+                break
+            share -= drill.rate
         return world.sample(self.seed, sample_id, self.num_frames)
 
     def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:

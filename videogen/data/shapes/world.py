@@ -118,6 +118,8 @@ class World:
     Attributes:
         two_object_rate: Share of scenes with two objects, in [0, 1].
         gradient_rate: Share of scenes whose background is a gradient, in [0, 1].
+        turn: Range of the angle, in half turns, by which a rotating object turns clockwise (anticlockwise
+            below 0) during a clip; None for 0.9 to 1.5 half turns, either way.
     """
 
     colours: tuple[str, ...] = tuple(COLOURS)
@@ -127,6 +129,7 @@ class World:
     backgrounds: tuple[str, ...] = tuple(BACKGROUNDS)
     two_object_rate: float = 0.25
     gradient_rate: float = 0.3
+    turn: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         """Refuse pairs where no two objects can share a frame."""
@@ -154,12 +157,12 @@ class World:
         rng = Random(f"{seed}/{index}")
         if rng.random() < self.two_object_rate:
             return self._sample_pair(rng, num_frames)
-        return place((self._sample_object(rng),), self._sample_background(rng), rng, num_frames)
+        return self._place((self._sample_object(rng),), self._sample_background(rng), rng, num_frames)
 
     def scene_of(self, objects: tuple[ShapeObject, ...], seed: int, num_frames: int = 16) -> Scene:
         """A scene that shows the given objects, everything else drawn from `seed`."""
         rng = Random(f"scene/{seed}")
-        return place(objects, self._sample_background(rng), rng, num_frames)
+        return self._place(objects, self._sample_background(rng), rng, num_frames)
 
     def sample_prompt_objects(
         self, rng: Random, num_objects: int, *, held_out: bool
@@ -185,9 +188,14 @@ class World:
                 continue
             background = self._sample_background(rng)
             for _ in range(8):
-                scene = place(pair, background, rng, num_frames)
+                scene = self._place(pair, background, rng, num_frames)
                 if clearance(scene) > 0:
                     return scene
+
+    def _place(
+        self, objects: tuple[ShapeObject, ...], background: Background, rng: Random, num_frames: int
+    ) -> Scene:
+        return place(objects, background, rng, num_frames, turn=self.turn)
 
     def _sample_object(self, rng: Random) -> ShapeObject:
         while True:
@@ -238,15 +246,23 @@ def pair_fits(first: ShapeObject, second: ShapeObject) -> bool:
     return first.colour != second.colour and SIZES[first.size] + SIZES[second.size] <= MAX_PAIR_SIZE
 
 
-def place(objects: tuple[ShapeObject, ...], background: Background, rng: Random, num_frames: int) -> Scene:
+def place(
+    objects: tuple[ShapeObject, ...],
+    background: Background,
+    rng: Random,
+    num_frames: int,
+    turn: tuple[float, float] | None = None,
+) -> Scene:
     """Give every object a random course through the frame that its motion and size allow.
+
+    `turn` is that of `World`.
 
     Raises:
         ValueError: If `num_frames` is below 1.
     """
     if num_frames < 1:
         raise ValueError(f"`num_frames` must be at least 1, got {num_frames}")
-    tracks = np.stack([_track(item, rng, num_frames) for item in objects])
+    tracks = np.stack([_track(item, rng, num_frames, turn) for item in objects])
     return Scene(objects, tracks, background)
 
 
@@ -260,7 +276,7 @@ def clearance(scene: Scene) -> float:
     return float((distance - reach[0] * first[:, RADIUS] - reach[1] * second[:, RADIUS]).min())
 
 
-def _track(item: ShapeObject, rng: Random, num_frames: int) -> np.ndarray:
+def _track(item: ShapeObject, rng: Random, num_frames: int, turn: tuple[float, float] | None) -> np.ndarray:
     """`(F, 5)` float32 course of one object; it never leaves the frame."""
     progress = np.linspace(0.0, 1.0, num_frames, dtype=np.float32)
     radius = SIZES[item.size]
@@ -286,7 +302,8 @@ def _track(item: ShapeObject, rng: Random, num_frames: int) -> np.ndarray:
     elif item.motion == "shrink":
         scale = 1 - (1 - SMALLEST_SCALE) * progress
     elif item.motion == "rotate":
-        angle = rng.choice((-1, 1)) * rng.uniform(0.9, 1.5) * math.pi * progress
+        half_turns = rng.choice((-1, 1)) * rng.uniform(0.9, 1.5) if turn is None else rng.uniform(*turn)
+        angle = half_turns * math.pi * progress
     elif item.motion == "fade in":
         alpha = progress
     elif item.motion == "fade out":
