@@ -2,14 +2,15 @@
 
     python benchmarks/samplers.py runs/samplers --num-prompts 200 --dtype bfloat16 --batch-size 25 --docs docs
 
-Two grids are explored, each in its own folder below the given one: `schedulers`, for the Pareto front and the
-order of convergence, and `guidance`, for what its kinds do to accuracy, diversity and saturation. The page
-(`samplers-measured.md` with three pictures) shows what is done. Ctrl-C or `--budget` keep that, and the same
-command goes on; a folder belongs to one model, so other weights need another one.
+Three grids are explored, each in its own folder below the given one: `schedulers`, for the Pareto front of
+accuracy, `convergence`, for the distance to many steps, and `guidance`, for what its kinds do to accuracy,
+diversity and saturation. The page (`samplers-measured.md` with three pictures) shows what is done. Ctrl-C or
+`--budget` keep that, and the same command goes on; a folder belongs to one model, so other weights need
+another one.
 
 In bfloat16 the embedded model is several times as fast on a CPU with matrix units. It rounds as it goes, so
-that small distances to the reference are those of the rounding, and orders come out too low: measure them in
-float32.
+that small distances to the reference are those of the rounding, and orders come out too low: `convergence` is
+always measured in float32, with fewer prompts.
 """
 
 from __future__ import annotations
@@ -32,6 +33,11 @@ from videogen.pipelines.loading import load
 GRIDS: dict[str, dict[str, Any]] = {
     "schedulers": {
         "schedulers": ("euler", "heun", "dpm++2s", "dpm++2m", "dpm++sde", "unipc"),
+        "steps": (4, 6, 8, 12, 16),
+        "reference_steps": 0,
+    },
+    "convergence": {
+        "schedulers": ("euler", "heun", "dpm++2s", "dpm++2m", "unipc"),
         "steps": (4, 6, 8, 12, 16, 32),
     },
     "guidance": {
@@ -39,8 +45,8 @@ GRIDS: dict[str, dict[str, Any]] = {
         "steps": (8,),
         "guidance_scales": (1.0, 2.0, 3.0, 5.0),
         "guidance": (
-            *("cfg", "rescaled", "interval:low=0.2,high=0.8", "interval:low=0,high=0.9"),
-            *("apg", "apg:eta=0.5,momentum=0", "adaptive"),
+            *("cfg", "rescaled", "interval", "interval:low=0.2,high=0.9", "apg"),
+            *("apg:eta=0.5,momentum=0", "adaptive"),
         ),
         "seeds": (0, 1),
         "reference_steps": 0,
@@ -58,9 +64,10 @@ def main() -> None:
     )
     parser.add_argument("folder", type=Path, help="of the results; the same command goes on there")
     parser.add_argument("--model", help="folder of a pipeline; the embedded one by default")
-    parser.add_argument("--only", choices=list(GRIDS), help="one of the grids; both by default")
+    parser.add_argument("--only", choices=list(GRIDS), help="one of the grids; all by default")
     parser.add_argument("--world", default="shapes", choices=list(WORLDS))
     parser.add_argument("--num-prompts", type=int, default=200)
+    parser.add_argument("--num-convergence-prompts", type=int, default=16, metavar="INTEGER")
     parser.add_argument(
         "--reference-steps", type=int, default=50, help="of what schedulers are compared with"
     )
@@ -71,14 +78,15 @@ def main() -> None:
     parser.add_argument("--docs", type=Path, metavar="FOLDER", help="where to write the page")
     arguments = parser.parse_args()
 
-    pipeline = load(arguments.model, device=check_device(arguments.device), dtype=DTYPES[arguments.dtype])
     prompts = evaluation_prompts(WORLDS[arguments.world], arguments.num_prompts, held_out=False)
     end = None if arguments.budget is None else time.monotonic() + arguments.budget
     found: dict[str, Exploration] = {}
     for name in [arguments.only] if arguments.only else GRIDS:
+        exact = name == "convergence"
+        dtype = DTYPES["float32" if exact else arguments.dtype]
         found[name] = explore(
-            pipeline,
-            prompts,
+            load(arguments.model, device=check_device(arguments.device), dtype=dtype),
+            prompts[: arguments.num_convergence_prompts] if exact else prompts,
             **{"reference_steps": arguments.reference_steps} | GRIDS[name],
             batch_size=arguments.batch_size,
             budget=None if end is None else max(end - time.monotonic(), 1e-9),
@@ -98,7 +106,11 @@ def main() -> None:
 def sections(found: dict[str, Exploration]) -> list[str]:
     """The lines of the page below its title."""
     lines = ["Written by `python benchmarks/samplers.py`; [samplers.md](samplers.md) says what is measured."]
-    writers = {"schedulers": scheduler_section, "guidance": guidance_section}
+    writers = {
+        "schedulers": scheduler_section,
+        "convergence": convergence_section,
+        "guidance": guidance_section,
+    }
     for name, exploration in found.items():
         if any(result.clips for result in exploration.results):
             lines += ["", f"## {name.capitalize()}", "", facts(exploration), "", *writers[name](exploration)]
@@ -121,29 +133,38 @@ def facts(exploration: Exploration) -> str:
 
 
 def scheduler_section(exploration: Exploration) -> list[str]:
-    """Cost and quality of every scheduler and number of steps, the fronts, the orders of convergence."""
-    header = ["scheduler, steps", "passes", "seconds per clip", "right in everything", "PSNR, dB", "error"]
+    """Cost and accuracy of every scheduler and number of steps, and their front."""
+    header = ["scheduler, steps", "passes", "seconds per clip", "right in everything", "flicker"]
     rows = [
         [
-            f"{result.point.scheduler} {result.point.num_inference_steps}",
-            number(result.measured("passes"), "{:.4g}"),
+            *(setting(result), number(result.measured("passes"), "{:.4g}")),
             interval(result.measured("seconds"), "{:.2f}"),
-            interval(result.measured("accuracy"), "{:.0%}"),
-            interval(result.measured("psnr"), "{:.1f}"),
-            interval(result.measured("error"), "{:.3f}"),
+            interval(result.measured("accuracy"), "{:.1%}"),
+            interval(result.measured("flicker"), "{:.4f}"),
         ]
-        for result in sorted(exploration.results, key=lambda item: item.values("passes"))
+        for result in by_passes(exploration)
+    ]
+    return [*(markdown_table(header, rows), ""), *front(exploration, "accuracy")]
+
+
+def convergence_section(exploration: Exploration) -> list[str]:
+    """Distance of every scheduler and number of steps to many steps, and the orders that it falls with."""
+    header = ["scheduler, steps", "passes", "PSNR, dB", "error"]
+    rows = [
+        [
+            *(setting(result), number(result.measured("passes"), "{:.4g}")),
+            interval(result.measured("psnr"), "{:.1f}"),
+            interval(result.measured("error"), "{:.4f}"),
+        ]
+        for result in by_passes(exploration)
     ]
     lines = [
         f"Reference: {exploration.setup['reference_steps']} steps of a second-order scheduler from the same "
-        "noise. `PSNR` is of pixels, `error` the root mean square distance of latents. `dpm++sde` draws "
-        "noise on the way, and so comes to other clips than the reference, however many steps it takes.",
+        "noise. `PSNR` is of pixels, `error` the root mean square distance of latents. `dpm++sde` is not "
+        "here: it draws noise on the way, and comes to other clips, however many steps it takes.",
         *("", markdown_table(header, rows), ""),
+        *front(exploration, "psnr"),
     ]
-    for metric, picture in FRONTS.items():
-        if any(result.values(metric) for result in exploration.results):
-            lines += [front_sentence(exploration.pareto("passes", metric)), ""]
-            lines += [f"![{METRICS[metric][0]} against passes, with the front and its knee]({picture})", ""]
     if exploration.orders():
         orders = [[label, f"{order:.2f}"] for label, order in exploration.orders().items()]
         lines += [f"![Error against steps on logarithmic axes, with fitted orders]({CONVERGENCE})", ""]
@@ -151,9 +172,27 @@ def scheduler_section(exploration: Exploration) -> list[str]:
     return lines
 
 
+def by_passes(exploration: Exploration) -> list[PointResult]:
+    """The points, from the cheapest to the dearest."""
+    return sorted(exploration.results, key=lambda item: item.values("passes"))
+
+
+def setting(result: PointResult) -> str:
+    """Scheduler and steps of a point."""
+    return f"{result.point.scheduler} {result.point.num_inference_steps}"
+
+
+def front(exploration: Exploration, metric: str) -> list[str]:
+    """The front of a metric over passes, in words and as a picture."""
+    if not any(result.values(metric) for result in exploration.results):
+        return []
+    picture = f"![{METRICS[metric][0]} against passes, with the front and its knee]({FRONTS[metric]})"
+    return [front_sentence(exploration.pareto("passes", metric)), "", picture, ""]
+
+
 def front_sentence(front: ParetoFront) -> str:
     """The front in words, from the cheapest to the dearest."""
-    points = [f"{result.point.scheduler} {result.point.num_inference_steps}" for result in front.results]
+    points = [setting(result) for result in front.results]
     place = None if front.knee is None else front.results.index(front.knee)
     knee = "it has no knee" if place is None else f"its knee is {points[place]}"
     return f"The front of {METRICS[front.y][0]} over passes: {', '.join(points)}; {knee}."
@@ -217,14 +256,11 @@ def write(folder: Path, page: str, found: dict[str, Exploration]) -> None:
     """Write the page and its pictures."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PAGE).write_text(page, encoding="utf-8")
-    if "schedulers" not in found:
-        return
-    exploration = found["schedulers"]
-    for metric, picture in FRONTS.items():
-        if any(result.values(metric) for result in exploration.results):
-            (folder / picture).write_bytes(pareto_chart(exploration, "passes", metric).to_png())
-    if exploration.orders():
-        (folder / CONVERGENCE).write_bytes(convergence_chart(exploration).to_png())
+    for name, metric in (("schedulers", "accuracy"), ("convergence", "psnr")):
+        if name in found and any(result.values(metric) for result in found[name].results):
+            (folder / FRONTS[metric]).write_bytes(pareto_chart(found[name], "passes", metric).to_png())
+    if "convergence" in found and found["convergence"].orders():
+        (folder / CONVERGENCE).write_bytes(convergence_chart(found["convergence"]).to_png())
 
 
 if __name__ == "__main__":

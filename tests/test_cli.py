@@ -18,7 +18,7 @@ import videogen
 from tests.command_line import error_of, run, save_tiny_model
 from videogen.commands.denoising_bar import StepBar
 from videogen.commands.generate import processor_name
-from videogen.commands.plan import numbered, plan_clips, slug
+from videogen.commands.planned_clips import numbered, plan_clips, slug
 from videogen.io import read_clip, read_recipe, write_clip
 from videogen.models.step_cache import StepCache
 from videogen.pipelines.loading import EMBEDDED, load, model_hash

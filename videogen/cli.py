@@ -184,7 +184,7 @@ def generate(
         "loras": tuple(lora) if lora else None,
     }
     with one_line_errors(), one_line_warnings():
-        from videogen.commands.plan import check_leaves_alone, choose_settings, plan_clips
+        from videogen.commands.planned_clips import check_leaves_alone, choose_settings, plan_clips
         from videogen.io import check_fps
         from videogen.presets import Preset
         from videogen.recipe import Recipe

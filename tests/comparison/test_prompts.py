@@ -1,10 +1,8 @@
-"""Prompts of a comparison: drawn ones, and those of a file, whose broken lines are named."""
-
-from pathlib import Path
+"""Prompts of a comparison: which are drawn, and what can be checked of them."""
 
 import pytest
 
-from videogen.comparison.prompts import MAX_CHARS, ComparisonPrompt, drawn_prompts, read_prompts
+from videogen.comparison.prompts import ComparisonPrompt, drawn_prompts
 from videogen.data.shapes.world import Background, ShapeObject
 
 RED = "a large red circle moves right"
@@ -37,36 +35,6 @@ def test_a_prompt_of_the_world_can_be_checked() -> None:
     assert ComparisonPrompt.of("a sheep walks") == ComparisonPrompt("a sheep walks", (), None)
 
 
-def test_broken_lines_are_named_with_their_numbers(tmp_path: Path) -> None:
-    path = tmp_path / "prompts.txt"
-    lines = [
-        b"\xef\xbb\xbf" + RED.encode(),
-        b"",
-        b"  a sheep walks ",
-        b"caf\xe9",
-        b"a\x00b",
-        b"x" * (MAX_CHARS + 1),
-        b"   ",
-        "ein grünes Schaf".encode(),
-    ]
-    path.write_bytes(b"\r\n".join(lines) + b"\n")
-    prompts, problems = read_prompts(path)
-    assert [prompt.text for prompt in prompts] == [RED, "a sheep walks", "ein grünes Schaf"]
-    assert [problem.split()[1] for problem in problems] == ["2", "4", "5", "6", "7"]
-    reasons = ["is empty", "not UTF-8 (byte 4)", r"character ('\x00')", "longer than", "is empty"]
-    for problem, words in zip(problems, reasons, strict=True):
-        assert words in problem and "left out" in problem
-
-
-def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "prompts.txt"
-    with pytest.raises(ValueError, match=r"cannot read .*prompts\.txt: No such file"):
-        read_prompts(path)
-    path.write_bytes(b"")
-    with pytest.raises(ValueError, match="holds no prompt: it is empty"):
-        read_prompts(path)
-    path.write_bytes(b"\n\n")
-    with pytest.raises(ValueError, match="holds no prompt: line 1"):
-        read_prompts(path)
+def test_no_prompts_at_all() -> None:
     with pytest.raises(ValueError, match="`num_prompts`"):
         drawn_prompts(0)

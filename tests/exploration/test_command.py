@@ -64,7 +64,7 @@ def test_prompts_of_a_file(model: Path, tmp_path: Path) -> None:
         (["--steps", "0"], "`steps` must be whole numbers of at least 1, got 0"),
         (["--guidance-kind", "foo"], "`guidance` 'foo' is unknown"),
         (["--cache", "warp=2"], "a step cache must be like"),
-        (["--prompts", "absent.txt"], "the prompts file 'absent.txt' cannot be read"),
+        (["--prompts", "absent.txt"], "cannot read absent.txt: No such file"),
         (["--world", "flat"], "`world` must be one of"),
         (["--seed", "1", "--seed", "1"], "`seeds` must be different"),
         (["--dtype", "int8"], "`dtype` 'int8' is unknown: known are float32"),

@@ -1,11 +1,10 @@
 """Grids: what is in them, how large they are without being listed, and what is refused."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from videogen.exploration.grid import Grid, GridPoint, make_grid, read_prompts
+from videogen.exploration.grid import Grid, GridPoint, make_grid
 from videogen.sampling.guidance_kinds import ProjectedGuidance
 
 
@@ -64,21 +63,3 @@ def test_what_cannot_be_run_is_refused(changes: dict[str, Any], message: str) ->
 def test_an_unknown_kind_of_guidance_is_refused() -> None:
     with pytest.raises(ValueError, match="`guidance` 'foo' is unknown"):
         grid_of(guidance=["foo"])
-
-
-def test_prompts_of_a_file(tmp_path: Path) -> None:
-    file = tmp_path / "prompts.txt"
-    file.write_text("# mine\na red circle\n\n  ein grüner Stern  \n", encoding="utf-8")
-    assert read_prompts(file) == ["a red circle", "ein grüner Stern"]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [(b"# nothing\n", "has no prompt"), (b"\xff\xfe\x00", "cannot be read"), (None, "cannot")],
-)
-def test_broken_files_of_prompts_are_told(tmp_path: Path, content: bytes | None, message: str) -> None:
-    file = tmp_path / "prompts.txt"
-    if content is not None:
-        file.write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        read_prompts(file)

@@ -62,8 +62,9 @@ def compare_command(
 
     from videogen.commands.generate import check_device
     from videogen.comparison.comparison import NUM_REFERENCE_CLIPS, compare
-    from videogen.comparison.prompts import drawn_prompts, read_prompts
+    from videogen.comparison.prompts import ComparisonPrompt, drawn_prompts
     from videogen.metrics.feature_network import load_feature_extractor
+    from videogen.text.prompt_file import read_prompts
 
     left_out: list[str] = []
     others = None
@@ -72,8 +73,8 @@ def compare_command(
         chosen = drawn_prompts(64 if num_prompts is None else num_prompts, seed, drawn_from)
         others = drawn_prompts(NUM_REFERENCE_CLIPS, -1 - seed, drawn_from)
     else:
-        chosen, left_out = read_prompts(prompts)
-        chosen = chosen[:num_prompts]
+        texts, left_out = read_prompts(prompts)
+        chosen = [ComparisonPrompt.of(text) for text in texts[:num_prompts]]
     for line in left_out:
         typer.echo(f"warning: {printable(line)}", err=True)
     checked_device = check_device(device)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from videogen.commands.messages import EXIT_INTERRUPTED
+from videogen.commands.messages import EXIT_INTERRUPTED, printable
 
 ASK_SECONDS = 600
 """A grid that takes longer has to be agreed to."""
@@ -74,19 +74,23 @@ def explore_command(
     from videogen.data.shapes.world import WORLDS
     from videogen.exploration.explorer import check_sampling, estimate_seconds, explore
     from videogen.exploration.fitting import fitting_grid
-    from videogen.exploration.grid import DEFAULT_SCHEDULERS, DEFAULT_STEPS, read_prompts
+    from videogen.exploration.grid import DEFAULT_SCHEDULERS, DEFAULT_STEPS
     from videogen.metrics.prompt_accuracy import EvaluationPrompt, evaluation_prompts
     from videogen.pipelines.loading import load
+    from videogen.text.prompt_file import read_prompts
 
     if world not in WORLDS:
         raise ValueError(f"`world` must be one of {', '.join(WORLDS)}, got {world!r}")
     if max_seconds is not None and not max_seconds > 0:
         raise ValueError(f"`max_seconds` must be above 0, got {max_seconds}")
-    wanted: list[str | EvaluationPrompt] = (
-        [*evaluation_prompts(WORLDS[world], num_prompts, held_out=False)]
-        if prompts is None
-        else [*read_prompts(prompts)]
-    )
+    wanted: list[str | EvaluationPrompt]
+    if prompts is None:
+        wanted = [*evaluation_prompts(WORLDS[world], num_prompts, held_out=False)]
+    else:
+        texts, left_out = read_prompts(prompts)
+        wanted = [*texts]
+        for line in left_out:
+            typer.echo(f"warning: {printable(line)}", err=True)
     pipeline = load(model, device=check_device(device), dtype=check_dtype(dtype))
     grid = fitting_grid(
         pipeline,

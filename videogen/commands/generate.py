@@ -20,7 +20,7 @@ from torch import Tensor
 
 from videogen import __version__
 from videogen.commands.denoising_bar import StepBar
-from videogen.commands.plan import PlannedClip
+from videogen.commands.planned_clips import PlannedClip
 from videogen.io import WrittenClip, check_fps, frames_to_uint8, write_clip
 from videogen.models.attention import set_attention_backend
 from videogen.models.step_cache import StepCache

@@ -45,7 +45,7 @@ def replay_command(
     As many CPU threads are used as the recipe names, if there are as many cores. The exit status is 0 if the
     frames are identical, 3 if they differ, and 1 if the clip cannot be made again.
     """
-    from videogen.commands.plan import PlannedClip, check_leaves_alone
+    from videogen.commands.planned_clips import PlannedClip, check_leaves_alone
     from videogen.io import check_output_path, read_clip, write_clip
     from videogen.recipe import Recipe
 

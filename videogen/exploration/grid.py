@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from videogen.models.step_cache import StepCache
@@ -184,20 +183,3 @@ def make_grid(
     """
     kinds = tuple(str(parse_guidance(kind) if isinstance(kind, str) else kind) for kind in guidance)
     return Grid(tuple(schedulers), tuple(steps), tuple(guidance_scales), kinds, tuple(caches))
-
-
-def read_prompts(path: str | Path) -> list[str]:
-    """Prompts of a text file, one a line; empty lines and those that begin with `#` are passed over.
-
-    Raises:
-        ValueError: If the file is missing, not UTF-8 text, or has no prompt.
-    """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"the prompts file {str(path)!r} cannot be read: {error}") from error
-    prompts = [line.strip() for line in text.splitlines()]
-    prompts = [line for line in prompts if line and not line.startswith("#")]
-    if not prompts:
-        raise ValueError(f"the prompts file {str(path)!r} has no prompt: it needs one a line")
-    return prompts

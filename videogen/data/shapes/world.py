@@ -295,8 +295,8 @@ def _track(item: ShapeObject, rng: Random, num_frames: int, turn: tuple[float, f
         dx = rng.uniform(-4 / 64, 4 / 64) * progress
     elif item.motion == "orbit":
         orbit_radius = rng.uniform(min(8 / 64, 0.425 * room), min(14 / 64, 0.5 * room))
-        turn = rng.choice((-1, 1)) * 2 * math.pi * progress + rng.uniform(0, 2 * math.pi)
-        dx, dy = orbit_radius * np.cos(turn), orbit_radius * np.sin(turn)
+        phase = rng.choice((-1, 1)) * 2 * math.pi * progress + rng.uniform(0, 2 * math.pi)
+        dx, dy = orbit_radius * np.cos(phase), orbit_radius * np.sin(phase)
     elif item.motion == "grow":
         scale = SMALLEST_SCALE + (1 - SMALLEST_SCALE) * progress
     elif item.motion == "shrink":
