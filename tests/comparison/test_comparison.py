@@ -15,17 +15,18 @@ from videogen.codec.pixels import frames_to_pixels
 from videogen.comparison.comparison import compare
 from videogen.comparison.models import GeneratedClip, stated_minutes
 from videogen.comparison.page import comparison_page
-from videogen.comparison.prompts import ComparisonPrompt, drawn_prompts
+from videogen.comparison.prompts import drawn_prompts
 from videogen.comparison.report import ComparisonReport, short_names
 from videogen.data.shapes.captions import vocabulary
 from videogen.io import read_clip
 from videogen.metrics.feature_network import FeatureNetwork
 from videogen.metrics.features import FeatureExtractor
+from videogen.metrics.prompt_accuracy import EvaluationPrompt
 from videogen.pipelines.loading import load
 from videogen.pipelines.text_to_video import TextToVideoPipeline
 from videogen.text.encoder import TextEncoder
 
-PROMPTS = [*drawn_prompts(2), ComparisonPrompt.of("a sheep walks")]
+PROMPTS = [*drawn_prompts(2), EvaluationPrompt.of("a sheep walks")]
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def test_clip_k_is_that_of_a_call_with_prompt_k_and_seed_plus_k(compared, models
     _, clips = compared
     assert [len(made) for made in clips] == [3, 0, 3, 0]
     pipeline = load(models / "second")
-    alone = pipeline(PROMPTS[2].text, seed=7, output_type="pt", return_dict=False)[0]
+    alone = pipeline(PROMPTS[2].caption, seed=7, output_type="pt", return_dict=False)[0]
     torch.testing.assert_close(clips[2][2].pixels, frames_to_pixels(alone)[0], rtol=0, atol=1e-5)
     assert not torch.allclose(clips[0][2].pixels, clips[2][2].pixels, atol=1e-3)
 
@@ -120,7 +121,7 @@ def test_a_model_that_states_no_training_time(models: Path) -> None:
 
 
 def test_prompts_that_cannot_be_checked_leave_the_rest(models: Path, extractor: FeatureExtractor) -> None:
-    prompts = [ComparisonPrompt.of("a sheep walks")]
+    prompts = [EvaluationPrompt.of("a sheep walks")]
     report, _ = compare([str(models / "first")], prompts, extractor)
     (result,) = report.models
     assert result.accuracy is None and result.distances is None and result.cost is not None
@@ -131,7 +132,7 @@ def test_report_as_data_and_as_a_page_of_markdown(compared) -> None:
     report, _ = compared
     data = json.loads(report.to_json())
     assert data["models"][0]["distances"]["frechet"]["num_reference"] == 6
-    assert data["prompts"] == [prompt.text for prompt in PROMPTS]
+    assert data["prompts"] == [prompt.caption for prompt in PROMPTS]
     page = report.to_markdown()
     assert "all right" in page and "evaluations" in page and "first" in page
     assert all(f"- {note}" in page for note in report.notes)
@@ -176,7 +177,7 @@ def run(*arguments: object) -> tuple[int, str]:
 
 def test_command(models: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
-    prompts.write_text(f"{PROMPTS[0].text}\n{PROMPTS[1].text}\n")
+    prompts.write_text(f"{PROMPTS[0].caption}\n{PROMPTS[1].caption}\n")
     out = tmp_path / "report"
     status, output = run(models / "first", models / "second", "--prompts", prompts, "--seed", 3, "--out", out)
     assert status == 0, output
@@ -185,13 +186,13 @@ def test_command(models: Path, tmp_path: Path) -> None:
     assert len(sources) == 4 and all(source.startswith("data:image/webp;base64,") for source in sources)
     assert "http" not in page and "Fréchet" in (out / "comparison.md").read_text()
     clip = read_clip(out / "clips" / "1" / "001.webp")
-    assert clip.recipe == {"prompt": PROMPTS[1].text, "seed": 4, "model": str(models / "second")}
+    assert clip.recipe == {"prompt": PROMPTS[1].caption, "seed": 4, "model": str(models / "second")}
     assert len(json.loads((out / "comparison.json").read_text())["models"]) == 2
 
 
 def test_command_says_what_is_missing(models: Path, tmp_path: Path) -> None:
     prompts = tmp_path / "prompts.txt"
-    prompts.write_text(f"\n{PROMPTS[0].text}\n")
+    prompts.write_text(f"\n{PROMPTS[0].caption}\n")
     arguments = ("--prompts", prompts, "--out", tmp_path / "report")
     status, output = run(models / "first", models / "absent", *arguments)
     assert status == 3

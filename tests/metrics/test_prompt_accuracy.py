@@ -7,7 +7,16 @@ import torch
 from torch import Tensor
 
 from videogen.data.shapes.render import render
-from videogen.data.shapes.world import BACKGROUNDS, SHAPES_MINI, SHAPES_WORLD, WORLDS, clearance, pair_fits
+from videogen.data.shapes.world import (
+    BACKGROUNDS,
+    SHAPES_MINI,
+    SHAPES_WORLD,
+    WORLDS,
+    Background,
+    ShapeObject,
+    clearance,
+    pair_fits,
+)
 from videogen.metrics.prompt_accuracy import EvaluationPrompt, evaluation_prompts, measure_prompt_accuracy
 
 
@@ -120,3 +129,17 @@ def test_wrong_arguments_are_refused() -> None:
         measure_prompt_accuracy([], [])
     with pytest.raises(ValueError, match="argument 2 is longer"):
         measure_prompt_accuracy([], evaluation_prompts(SHAPES_WORLD, 1, held_out=False))
+
+
+def test_a_prompt_of_the_world_can_be_checked() -> None:
+    red = "a large red circle moves right"
+    item = ShapeObject("red", "circle", "large", "right")
+    assert EvaluationPrompt.of(red) == EvaluationPrompt(red, (item,), None)
+    on_black = f"{red} on a black background"
+    assert EvaluationPrompt.of(on_black) == EvaluationPrompt(on_black, (item,), Background("black"))
+    assert EvaluationPrompt.of("a sheep walks") == EvaluationPrompt("a sheep walks", (), None)
+
+
+def test_a_prompt_that_cannot_be_checked_is_refused() -> None:
+    with pytest.raises(ValueError, match="can be checked, got 'a sheep walks'"):
+        measure_prompt_accuracy(torch.zeros(1, 3, 4, 32, 32), [EvaluationPrompt.of("a sheep walks")])

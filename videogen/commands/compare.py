@@ -62,8 +62,9 @@ def compare_command(
 
     from videogen.commands.generate import check_device
     from videogen.comparison.comparison import NUM_REFERENCE_CLIPS, compare
-    from videogen.comparison.prompts import ComparisonPrompt, drawn_prompts
+    from videogen.comparison.prompts import drawn_prompts
     from videogen.metrics.feature_network import load_feature_extractor
+    from videogen.metrics.prompt_accuracy import EvaluationPrompt
     from videogen.text.prompt_file import read_prompts
 
     left_out: list[str] = []
@@ -74,7 +75,7 @@ def compare_command(
         others = drawn_prompts(NUM_REFERENCE_CLIPS, -1 - seed, drawn_from)
     else:
         texts, left_out = read_prompts(prompts)
-        chosen = [ComparisonPrompt.of(text) for text in texts[:num_prompts]]
+        chosen = [EvaluationPrompt.of(text) for text in texts[:num_prompts]]
     for line in left_out:
         typer.echo(f"warning: {printable(line)}", err=True)
     checked_device = check_device(device)

@@ -83,12 +83,11 @@ def explore_command(
         raise ValueError(f"`world` must be one of {', '.join(WORLDS)}, got {world!r}")
     if max_seconds is not None and not max_seconds > 0:
         raise ValueError(f"`max_seconds` must be above 0, got {max_seconds}")
-    wanted: list[str | EvaluationPrompt]
     if prompts is None:
-        wanted = [*evaluation_prompts(WORLDS[world], num_prompts, held_out=False)]
+        wanted = evaluation_prompts(WORLDS[world], num_prompts, held_out=False)
     else:
         texts, left_out = read_prompts(prompts)
-        wanted = [*texts]
+        wanted = [EvaluationPrompt.of(text) for text in texts]
         for line in left_out:
             typer.echo(f"warning: {printable(line)}", err=True)
     pipeline = load(model, device=check_device(device), dtype=check_dtype(dtype))

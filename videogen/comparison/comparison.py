@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from videogen.comparison.models import FAILURES, GeneratedClip, run_model
-from videogen.comparison.prompts import ComparisonPrompt
 from videogen.comparison.report import ComparisonReport, Distances, ModelResult, Movement
 from videogen.data.shapes.render import render
 from videogen.data.shapes.world import BACKGROUNDS, Background, place
@@ -30,12 +29,12 @@ OnModel = Callable[[str], Callable[[], object]]
 
 def compare(
     models: Sequence[str],
-    prompts: Sequence[ComparisonPrompt],
+    prompts: Sequence[EvaluationPrompt],
     extractor: FeatureExtractor,
     *,
     seed: int = 0,
     device: torch.device | str = "cpu",
-    reference_prompts: Sequence[ComparisonPrompt] | None = None,
+    reference_prompts: Sequence[EvaluationPrompt] | None = None,
     left_out: Sequence[str] = (),
     num_reference_clips: int = NUM_REFERENCE_CLIPS,
     on_model: OnModel = lambda _: lambda: None,
@@ -96,7 +95,7 @@ def compare(
         )
         clips_of_models.append(clips)
     report = ComparisonReport(
-        prompts=tuple(prompt.text for prompt in prompts),
+        prompts=tuple(prompt.caption for prompt in prompts),
         num_checked=sum(bool(prompt.objects) for prompt in prompts),
         seed=seed,
         device=str(device),
@@ -113,8 +112,8 @@ class _References:
 
     def __init__(
         self,
-        prompts: Sequence[ComparisonPrompt],
-        reference_prompts: Sequence[ComparisonPrompt],
+        prompts: Sequence[EvaluationPrompt],
+        reference_prompts: Sequence[EvaluationPrompt],
         extractor: FeatureExtractor,
         num_clips: int,
     ) -> None:
@@ -142,7 +141,7 @@ class _References:
         )
 
 
-def _render(prompts: Sequence[ComparisonPrompt], shape: torch.Size, stream: str) -> Iterator[Tensor]:
+def _render(prompts: Sequence[EvaluationPrompt], shape: torch.Size, stream: str) -> Iterator[Tensor]:
     """A clip `(3, F, H, W)` of each prompt, with everything that the prompt does not say drawn at random."""
     _, num_frames, height, width = shape
     for number, prompt in enumerate(prompts):
@@ -151,14 +150,14 @@ def _render(prompts: Sequence[ComparisonPrompt], shape: torch.Size, stream: str)
         yield render([place(prompt.objects, background, rng, num_frames)], (height, width))[0]
 
 
-def _accuracy(clips: Sequence[GeneratedClip], prompts: Sequence[ComparisonPrompt]) -> AccuracyReport | None:
+def _accuracy(clips: Sequence[GeneratedClip], prompts: Sequence[EvaluationPrompt]) -> AccuracyReport | None:
     """What the parser reads in the clips of prompts that it can check; it reads nothing in a failed one."""
     shape = next(clip.pixels.shape for clip in clips if clip.pixels is not None)
     if shape[1] < _LEAST_PARSED_FRAMES or not any(prompt.objects for prompt in prompts):
         return None
     blank = torch.zeros(shape)
     checked = [
-        (blank if clip.pixels is None else clip.pixels, EvaluationPrompt(prompt.text, prompt.objects))
+        (blank if clip.pixels is None else clip.pixels, prompt)
         for clip, prompt in zip(clips, prompts, strict=True)
         if prompt.objects
     ]

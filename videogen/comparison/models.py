@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from videogen.codec.pixels import frames_to_pixels
-from videogen.comparison.prompts import ComparisonPrompt
+from videogen.metrics.prompt_accuracy import EvaluationPrompt
 from videogen.pipelines.loading import find_folder, load
 from videogen.pipelines.model_index import read_index
 
@@ -68,7 +68,7 @@ class Cost:
 
 def run_model(
     model: str,
-    prompts: Sequence[ComparisonPrompt],
+    prompts: Sequence[EvaluationPrompt],
     seed: int,
     device: torch.device,
     on_clip: Callable[[], object],
@@ -93,10 +93,10 @@ def run_model(
     generators = [network for key, network in networks.items() if key not in _NOT_GENERATORS]
     clips, seconds, evaluations = [], [], []
     with _counted(generators) as num_calls:
-        _make(pipeline, prompts[0].text, seed)  # the first call also pays for what later ones reuse
+        _make(pipeline, prompts[0].caption, seed)  # the first call also pays for what later ones reuse
         for number, prompt in enumerate(prompts):
             start, calls_before = time.perf_counter(), num_calls()
-            clip = _make(pipeline, prompt.text, seed + number)
+            clip = _make(pipeline, prompt.caption, seed + number)
             if clip.pixels is not None:
                 seconds.append(time.perf_counter() - start)
                 evaluations.append(num_calls() - calls_before)

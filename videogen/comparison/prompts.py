@@ -1,35 +1,12 @@
-"""The prompts that models are compared on, and what can be checked about their clips."""
+"""The prompts that models are compared on if none are given."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from videogen.data.shapes.captions import read_plain_caption
-from videogen.data.shapes.world import WORLDS, Background, ShapeObject
-from videogen.metrics.prompt_accuracy import evaluation_prompts
+from videogen.data.shapes.world import WORLDS
+from videogen.metrics.prompt_accuracy import EvaluationPrompt, evaluation_prompts
 
 
-@dataclass(frozen=True)
-class ComparisonPrompt:
-    """A prompt, and what a clip of it must show if that can be checked.
-
-    Attributes:
-        text: The prompt.
-        objects: Of the world `shapes`; empty if the prompt is not in the plain form of that world.
-        background: What is behind them; None if the prompt does not say, or is no prompt of that world.
-    """
-
-    text: str
-    objects: tuple[ShapeObject, ...] = ()
-    background: Background | None = None
-
-    @classmethod
-    def of(cls, text: str) -> ComparisonPrompt:
-        """The prompt with what can be read out of it."""
-        return cls(text, *(read_plain_caption(text) or ()))
-
-
-def drawn_prompts(num_prompts: int, seed: int = 0, world: str = "shapes") -> list[ComparisonPrompt]:
+def drawn_prompts(num_prompts: int, seed: int = 0, world: str = "shapes") -> list[EvaluationPrompt]:
     """Prompts of one object, of which every second is a combination that training never shows.
 
     Args:
@@ -48,4 +25,4 @@ def drawn_prompts(num_prompts: int, seed: int = 0, world: str = "shapes") -> lis
         evaluation_prompts(WORLDS[world], num_prompts, held_out=held_out, seed=seed)
         for held_out in (False, True)
     ]
-    return [ComparisonPrompt.of(kinds[number % 2][number // 2].caption) for number in range(num_prompts)]
+    return [kinds[number % 2][number // 2] for number in range(num_prompts)]

@@ -62,7 +62,7 @@ def explore(
 
     Args:
         pipeline: The model, on its device and in its dtype; nothing in it is changed.
-        prompts: Texts, or prompts of a captioned world, whose clips its parser judges.
+        prompts: Texts or `EvaluationPrompt`s. Where it is known what a clip must show, the parser judges it.
         schedulers: Names that `make_scheduler` knows.
         steps: Numbers of denoising steps.
         guidance_scales: Of guidance; by default the model's own.
@@ -140,7 +140,7 @@ def estimate_seconds(
         batch_size: Likewise.
     """
     first, maker = next(iter(grid)), PointMaker(pipeline)
-    captions = [_caption(prompt) for prompt in prompts[:batch_size]]
+    captions = [_as_prompt(prompt).caption for prompt in prompts[:batch_size]]
     maker.clips(first, captions[:1], [0])
     start = time.perf_counter()
     maker.clips(first, captions, range(len(captions)))
@@ -171,7 +171,8 @@ class _Run:
     ) -> None:
         self.maker = PointMaker(pipeline)
         self.defaults, self.network = pipeline.defaults, pipeline.unet
-        self.prompts, self.features, self.batch_size = prompts, features, batch_size
+        self.prompts = [_as_prompt(prompt) for prompt in prompts]
+        self.features, self.batch_size = features, batch_size
         self.order = [(idx, seed + idx) for idx in range(len(prompts)) for seed in seeds]
         self.num_seeds = len(seeds)
         self.reference = Reference.of_model(pipeline, reference_steps) if reference_steps else None
@@ -181,8 +182,8 @@ class _Run:
             "model": model,
             "weights": hashlib.sha256(weights.encode()).hexdigest(),
             "prediction_type": pipeline.prediction_type,
-            "prompts": [_caption(prompt) for prompt in prompts],
-            "judged": [isinstance(prompt, EvaluationPrompt) for prompt in prompts],
+            "prompts": [prompt.caption for prompt in self.prompts],
+            "judged": [bool(prompt.objects) for prompt in self.prompts],
             "seeds": list(seeds),
             "reference_steps": reference_steps,
             "clip": [self.defaults.num_frames, self.defaults.height, self.defaults.width],
@@ -244,7 +245,7 @@ class _Run:
         self, point: GridPoint, clips: Sequence[tuple[int, int]], **options: Any
     ) -> tuple[Tensor, Tensor]:
         """Latents and pixels of clips `(prompt_idx, seed)`, see `PointMaker.clips`."""
-        captions = [_caption(self.prompts[idx]) for idx, _ in clips]
+        captions = [self.prompts[idx].caption for idx, _ in clips]
         return self.maker.clips(point, captions, [seed for _, seed in clips], **options)
 
     def measure(
@@ -264,7 +265,7 @@ class _Run:
             if references is not None and goals is not None:
                 numbers |= self.compare(clip, goals[place])
                 numbers["error"] = _distance(latents[place], references[place])
-            if isinstance(prompt, EvaluationPrompt):
+            if prompt.objects:
                 numbers |= _judge(prompt, clip)
             if place == 0:
                 numbers |= {"seconds": seconds / len(clips), "passes": sum(passes)}
@@ -338,8 +339,8 @@ class _Run:
         self.folder.add_clip(name, frames.permute(1, 2, 3, 0).numpy(), self.defaults.fps)
 
 
-def _caption(prompt: str | EvaluationPrompt) -> str:
-    return prompt if isinstance(prompt, str) else prompt.caption
+def _as_prompt(prompt: str | EvaluationPrompt) -> EvaluationPrompt:
+    return EvaluationPrompt.of(prompt) if isinstance(prompt, str) else prompt
 
 
 def _judge(prompt: EvaluationPrompt, pixels: Tensor) -> dict[str, bool]:

@@ -9,7 +9,7 @@ from random import Random
 
 from torch import Tensor
 
-from videogen.data.shapes.captions import plain_caption
+from videogen.data.shapes.captions import plain_caption, read_plain_caption
 from videogen.data.shapes.parser import matches, parse_clip
 from videogen.data.shapes.world import MOTIONS, SHAPES, Background, ShapeObject, World, clearance
 from videogen.metrics.intervals import Proportion, wilson_interval
@@ -21,10 +21,22 @@ ATTRIBUTES = ("colour", "shape", "size", "motion", "all_right")
 
 @dataclass(frozen=True)
 class EvaluationPrompt:
-    """A caption, and the objects that a clip of it must show."""
+    """A prompt, and what a clip of it must show if that can be checked.
+
+    Attributes:
+        caption: The prompt.
+        objects: Of the world `shapes`; empty if the prompt is not in the plain form of that world.
+        background: What is behind them; None if the prompt does not say, or is no prompt of that world.
+    """
 
     caption: str
-    objects: tuple[ShapeObject, ...]
+    objects: tuple[ShapeObject, ...] = ()
+    background: Background | None = None
+
+    @classmethod
+    def of(cls, caption: str) -> EvaluationPrompt:
+        """The prompt with what can be read out of it."""
+        return cls(caption, *(read_plain_caption(caption) or ()))
 
 
 @dataclass(frozen=True)
@@ -83,7 +95,7 @@ def evaluation_prompts(
         if num_objects == 2 and not _have_room(world, objects):
             continue
         background = Background(rng.choice(world.backgrounds))
-        prompts.append(EvaluationPrompt(plain_caption(objects, background), objects))
+        prompts.append(EvaluationPrompt(plain_caption(objects, background), objects, background))
     return prompts
 
 
@@ -96,10 +108,14 @@ def measure_prompt_accuracy(clips: Iterable[Tensor], prompts: Sequence[Evaluatio
         prompts: One per clip.
 
     Raises:
-        ValueError: If there are no prompts, not as many as clips, or a clip has a wrong layout.
+        ValueError: If there are no prompts, not as many as clips, one that cannot be checked, or a clip has a
+            wrong layout.
     """
     if not prompts:
         raise ValueError("`prompts` is empty: there is nothing to measure")
+    unknown = [prompt.caption for prompt in prompts if not prompt.objects]
+    if unknown:
+        raise ValueError(f"`prompts` must be such as can be checked, got {unknown[0]!r}")
     right: Counter[str] = Counter()
     right_by_shape: Counter[str] = Counter()
     right_by_motion: Counter[str] = Counter()
