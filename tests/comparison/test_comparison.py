@@ -13,7 +13,7 @@ from tests.tiny_pipeline import make_pipeline
 from videogen.cli import app
 from videogen.codec.pixels import frames_to_pixels
 from videogen.comparison.comparison import compare
-from videogen.comparison.models import GeneratedClip, stated_minutes
+from videogen.comparison.models import GeneratedClip, run_model, stated_minutes
 from videogen.comparison.page import comparison_page
 from videogen.comparison.prompts import drawn_prompts
 from videogen.comparison.report import ComparisonReport, short_names
@@ -100,6 +100,15 @@ def test_what_the_clips_cost(compared, models: Path) -> None:
     assert first.evaluations_per_clip == 3  # of the default three steps
     assert first.seconds_per_clip > 0
     assert (first.training_minutes, second.training_minutes) == (7.5, 12)
+
+
+@pytest.mark.parametrize(
+    ("family", "evaluations"), [("gan", 1), ("vae", 1), ("rnn", 4), ("transformer", 16), ("dit", 8)]
+)
+def test_evaluations_of_a_family(family: str, evaluations: int) -> None:
+    """One, one, one for each of four latent frames, and one a step: 16 by default, and 8."""
+    _, cost = run_model(family, drawn_prompts(1), 0, torch.device("cpu"), lambda: None)
+    assert cost.evaluations_per_clip == evaluations
 
 
 def test_rendered_clips_are_near_other_rendered_clips(models: Path) -> None:

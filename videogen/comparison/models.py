@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from videogen.codec.pixels import frames_to_pixels
 from videogen.metrics.prompt_accuracy import EvaluationPrompt
+from videogen.models.transformer_layers import TransformerBlock
 from videogen.pipelines.loading import find_folder, load
 from videogen.pipelines.model_index import read_index
 
@@ -51,8 +52,8 @@ class Cost:
     Attributes:
         num_parameters: Of all networks of the pipeline.
         seconds_per_clip: From a prompt to frames, one prompt a call; median, after one call to warm up.
-        evaluations_per_clip: Passes through the networks that make the latents, where both halves of guidance
-            in one batch count once; None if they are not called as modules.
+        evaluations_per_clip: Passes through the networks that make the latents, up to the last block of
+            attention; both halves of guidance in one batch count once.
         peak_bytes: Memory at its peak, with loading: allocated on a CUDA device, else of the whole process,
             with what earlier models left there; None where the system does not tell, or cannot forget an
             earlier peak.
@@ -61,7 +62,7 @@ class Cost:
 
     num_parameters: int
     seconds_per_clip: float
-    evaluations_per_clip: float | None
+    evaluations_per_clip: float
     peak_bytes: int | None
     training_minutes: float | None
 
@@ -107,7 +108,7 @@ def run_model(
     cost = Cost(
         num_parameters=sum(value.numel() for network in networks.values() for value in network.parameters()),
         seconds_per_clip=median(seconds),
-        evaluations_per_clip=mean(evaluations) if any(evaluations) else None,
+        evaluations_per_clip=mean(evaluations),
         peak_bytes=_peak_bytes(device) if forgotten else None,
         training_minutes=stated_minutes(find_folder(name)),
     )
@@ -139,7 +140,7 @@ def _make(pipeline: Callable[..., Any], prompt: str, seed: int) -> GeneratedClip
 
 @contextmanager
 def _counted(networks: Sequence[nn.Module]) -> Iterator[Callable[[], int]]:
-    """Within, tell how often any of these networks has been called."""
+    """Within, tell how often any of these networks has been evaluated, by its `forward` or another method."""
     num_calls = 0
 
     def note(*_: Any) -> None:
@@ -148,7 +149,9 @@ def _counted(networks: Sequence[nn.Module]) -> Iterator[Callable[[], int]]:
 
     with ExitStack() as hooks:
         for network in networks:
-            hooks.callback(network.register_forward_pre_hook(note).remove)
+            blocks = [part for part in network.modules() if isinstance(part, TransformerBlock)]
+            module = blocks[-1] if blocks else network
+            hooks.callback(module.register_forward_pre_hook(note).remove)
         yield lambda: num_calls
 
 

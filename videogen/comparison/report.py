@@ -169,7 +169,7 @@ class ComparisonReport:
                 [
                     item.model,
                     f"{cost.seconds_per_clip:.2f}",
-                    _cell(cost.evaluations_per_clip, "{:g}".format),
+                    f"{cost.evaluations_per_clip:g}",
                     f"{cost.num_parameters / 1e6:.2f} M",
                     _cell(cost.peak_bytes, lambda peak: f"{peak / 2**20:.0f}"),
                     _cell(cost.training_minutes, "{:g}".format),
