@@ -85,8 +85,7 @@ def extract_features(
 
     Raises:
         ValueError: If there are no clips, their shapes differ, a clip has another layout or leaves [-1, 1],
-        or
-            the network gives anything but one vector per clip.
+            or the network gives anything but one vector per clip.
         FloatingPointError: If a feature is not finite.
     """
     if batch_size < 1:
