@@ -22,6 +22,7 @@ from videogen.train.recipes.shapes import (
     shapes_mini_unet3d,
     shapes_t2v,
     shapes_t2v_drilled,
+    shapes_t2v_finer,
     shapes_t2v_longer,
     shapes_t2v_longest,
     shapes_t2v_turned,
@@ -44,6 +45,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_t2v_longest": shapes_t2v_longest,
     "shapes_t2v_drilled": shapes_t2v_drilled,
     "shapes_t2v_turned": shapes_t2v_turned,
+    "shapes_t2v_finer": shapes_t2v_finer,
 }
 
 

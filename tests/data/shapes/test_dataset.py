@@ -53,6 +53,12 @@ def test_drills_come_more_often_and_nothing_held_out_with_them() -> None:
     assert not any(item.is_held_out for item in objects)
 
 
+def test_a_drill_can_be_of_sizes() -> None:
+    source = ShapesClips(two_object_rate=0.0, drills=(Drill(1.0, shapes=("ring",), sizes=("small",)),))
+    objects = [source.scene(index).objects[0] for index in range(10)]
+    assert {(item.shape, item.size) for item in objects} == {("ring", "small")}
+
+
 def test_a_drill_can_turn_things_one_way_by_one_angle() -> None:
     drill = Drill(1.0, motions=("rotate",), turn=(1.1, 1.2))
     drilled = ShapesClips(two_object_rate=0.0, drills=(drill,))
@@ -84,6 +90,7 @@ def test_a_drill_that_cannot_be(settings: dict[str, Any], message: str) -> None:
     [
         ((Drill(0.5, motions=("spin",)),), "spin"),
         ((Drill(0.5, shapes=("cube",)),), "cube"),
+        ((Drill(0.5, sizes=("huge",)),), "huge"),
         ((Drill(0.6, motions=("orbit",)), Drill(0.6, motions=("bounce",))), "more than 1"),
     ],
 )

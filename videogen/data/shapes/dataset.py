@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
+from typing import Any
 
 import torch
 
@@ -24,20 +25,22 @@ class Drill:
         rate: Their share of a stream, in (0, 1].
         motions: Keys of `MOTIONS` that they are drawn from; all of the world if empty.
         shapes: The same of shapes.
+        sizes: The same of sizes.
         turn: How far rotating objects turn in them; see `World`.
     """
 
     rate: float
     motions: tuple[str, ...] = ()
     shapes: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
     turn: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse a share out of range, and a drill of nothing."""
         if not 0 < self.rate <= 1:
             raise ValueError(f"`rate` of a drill must be above 0 and at most 1, got {self.rate}")
-        if not (self.motions or self.shapes):
-            raise ValueError("a drill needs `motions` or `shapes`")
+        if not (self.motions or self.shapes or self.sizes):
+            raise ValueError("a drill needs `motions`, `shapes` or `sizes`")
         if self.turn is not None and (len(self.turn) != 2 or "rotate" not in self.motions):
             raise ValueError(f"`turn` must be a pair, for a drill of `rotate`, got {self.turn}")
 
@@ -47,16 +50,15 @@ class Drill:
         Raises:
             ValueError: If it names what the world does not show.
         """
-        for name, chosen in (("motions", self.motions), ("shapes", self.shapes)):
-            unknown = [item for item in chosen if item not in getattr(world, name)]
+        chosen = {"motions": self.motions, "shapes": self.shapes, "sizes": self.sizes}
+        for name, items in chosen.items():
+            unknown = [item for item in items if item not in getattr(world, name)]
             if unknown:
                 raise ValueError(f"`{name}` of a drill must be in its world, got {', '.join(unknown)}")
-        return replace(
-            world,
-            motions=self.motions or world.motions,
-            shapes=self.shapes or world.shapes,
-            turn=(self.turn[0], self.turn[1]) if self.turn else world.turn,
-        )
+        parts: dict[str, Any] = {name: items for name, items in chosen.items() if items}
+        if self.turn:
+            parts["turn"] = self.turn
+        return replace(world, **parts)
 
 
 @dataclass(frozen=True)
