@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from videogen.models.attention import attention
-from videogen.models.unet3d_layers import GEGLU, Attention
+from videogen.models.step_cache import FeatureCache, reuse
+from videogen.models.unet3d_layers import GEGLU, Attention, TemporalTransformer, TransformerBlock
 
 
 class PackedLinear(nn.Module):
@@ -62,3 +63,38 @@ class PackedSelfAttention(nn.Module):
         heads = qkv.view(*qkv.shape[:2], -1, 3, self.head_dim).transpose(1, 2)  # (N, heads, L, 3, d)
         attended = attention(*heads.unbind(3)).transpose(1, 2)
         return self.to_out(attended.reshape(queries.shape))
+
+
+class FoldedTransformer(nn.Module):
+    """A `TemporalTransformer` that is wider inside than outside, as the first one of `UNet3D`.
+
+    Its last two layers, the second of the feed-forward layers and `proj_out`, are linear one after the other,
+    and so are one matrix, which is smaller than the first of them. Its parts are yet to be packed.
+    """
+
+    def __init__(self, layer: TemporalTransformer) -> None:
+        super().__init__()
+        self.norm, self.proj_in, self.proj_out = layer.norm, layer.proj_in, layer.proj_out
+        self.block = cast(TransformerBlock, layer.transformer_blocks[0])
+        net = cast(nn.Sequential, self.block.ff.net)
+        last = cast(nn.Linear, net[2])
+        net[2] = nn.Identity()  # so that the feed-forward layers end with what is gated
+        outer, inner = layer.proj_out.weight.detach().double(), last.weight.detach().double()
+        self.from_gated = nn.Linear(last.in_features, len(outer), device="meta")
+        self.from_gated.weight = _frozen(outer @ inner, last.weight)
+        self.from_gated.bias = _frozen(outer @ last.bias.detach().double(), last.bias)
+
+    def forward(self, hidden_states: Tensor, cache: FeatureCache | None = None) -> Tensor:
+        """Map (B, F, H, W, C) to the same shape."""
+        return hidden_states + reuse(
+            cache, "temporal", self, len(hidden_states), lambda: self._residual(hidden_states)
+        )
+
+    def _residual(self, hidden_states: Tensor) -> Tensor:
+        tokens = self.block.attend(self.proj_in(self.norm(hidden_states)))  # (B, F, H, W, D)
+        gated = self.block.ff(self.block.norm3(tokens))  # (B, F, H, W, 4D)
+        return self.proj_out(tokens) + self.from_gated(gated)
+
+
+def _frozen(values: Tensor, like: Tensor) -> nn.Parameter:
+    return nn.Parameter(values.to(like.dtype), requires_grad=False)

@@ -4,6 +4,7 @@
   product is stored, not in a pass before it.
 - Queries, keys and values of self-attention come from one product; a GEGLU is two, with the activation and
   the gating fused into them.
+- Where a transformer is wider inside than outside, its last two matrices are multiplied into one.
 - A convolution takes the form that is fastest for the images it is given (`packed_convolutions`).
 
 The operators are those that torch's own compiler emits; they are not part of torch's public interface.
@@ -15,8 +16,8 @@ import torch
 from torch import nn
 
 from videogen.models.packed_convolutions import PackedConv2d, PackedSpatialConv, PackedTemporalConv
-from videogen.models.packed_products import PackedGEGLU, PackedLinear, PackedSelfAttention
-from videogen.models.unet3d_layers import GEGLU, Attention, SpatialConv, TemporalConv
+from videogen.models.packed_products import FoldedTransformer, PackedGEGLU, PackedLinear, PackedSelfAttention
+from videogen.models.unet3d_layers import GEGLU, Attention, SpatialConv, TemporalConv, TemporalTransformer
 
 
 def pack_for_inference(network: nn.Module) -> None:
@@ -49,6 +50,10 @@ def _pack_children(module: nn.Module) -> None:
 
 def _packed(layer: nn.Module) -> nn.Module | None:
     match layer:
+        case TemporalTransformer() if layer.proj_in.out_features > layer.proj_in.in_features:
+            folded = FoldedTransformer(layer)
+            _pack_children(folded)
+            return folded
         case Attention() if not layer.is_cross:
             return PackedSelfAttention(layer)
         case GEGLU():

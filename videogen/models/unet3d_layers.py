@@ -237,6 +237,17 @@ class TransformerBlock(Checkpointed):
         cache: FeatureCache | None = None,
     ) -> Tensor:
         """Maps (B * F, L, ..., D) of `num_clips` clips to (N * F, L, ..., D), one clip for each prompt."""
+        hidden_states = self.attend(hidden_states, num_clips, text, cache)
+        return hidden_states + self.run_part(self._feed_forward, hidden_states)
+
+    def attend(
+        self,
+        hidden_states: Tensor,
+        num_clips: int = 1,
+        text: TextContext | None = None,
+        cache: FeatureCache | None = None,
+    ) -> Tensor:
+        """The same without the feed-forward layers at the end."""
         hidden_states = hidden_states + reuse(
             cache,
             "spatial",
@@ -245,21 +256,16 @@ class TransformerBlock(Checkpointed):
             lambda: self.run_part(self._attend, self.norm1, self.attn1, hidden_states),
         )
         if text is None:
-            attended = self.run_part(self._attend, self.norm2, self.attn2, hidden_states)
-            hidden_states = hidden_states + attended
-        else:
-            attended = reuse(
-                cache,
-                "text",
-                self,
-                text.num_prompts,
-                lambda: self.run_part(self._attend_to_text, hidden_states, num_clips, text),
-            )
-            hidden_states = repeat_for_prompts(
-                hidden_states, len(hidden_states) // num_clips * text.num_prompts
-            )
-            hidden_states = hidden_states + attended.view(hidden_states.shape)
-        return hidden_states + self.run_part(self._feed_forward, hidden_states)
+            return hidden_states + self.run_part(self._attend, self.norm2, self.attn2, hidden_states)
+        attended = reuse(
+            cache,
+            "text",
+            self,
+            text.num_prompts,
+            lambda: self.run_part(self._attend_to_text, hidden_states, num_clips, text),
+        )
+        hidden_states = repeat_for_prompts(hidden_states, len(hidden_states) // num_clips * text.num_prompts)
+        return hidden_states + attended.view(hidden_states.shape)
 
     def _attend(self, norm: nn.Module, attn: nn.Module, hidden_states: Tensor) -> Tensor:
         return attn(norm(hidden_states))
