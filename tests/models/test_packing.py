@@ -1,5 +1,6 @@
 """Networks packed for inference: the numbers of the plain ones, at every size of image."""
 
+import copy
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import nn
 from tests.tiny import TINY_UVIT, make_inputs, make_network
 from videogen.models.packing import pack_for_inference
 from videogen.models.unet3d import UNet3D
-from videogen.models.unet3d_layers import SpatialConv
+from videogen.models.unet3d_layers import SpatialConv, TemporalConv
 from videogen.models.uvit import UViT3D
 
 pytestmark = pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="torch without oneDNN")
@@ -56,6 +57,41 @@ def test_a_convolution_of_a_tiny_image_equals_the_plain_one(size: tuple[int, int
     expected = convolution(hidden_states)
     pack_for_inference(convolution)
     torch.testing.assert_close(convolution(hidden_states), expected, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("channels", [(256, 256), (512, 640)])
+def test_a_wide_convolution_equals_the_plain_one_at_sizes_that_take_turns(channels: tuple[int, int]) -> None:
+    convolution = nn.Sequential(SpatialConv(*channels, 3, padding=1))
+    plain = copy.deepcopy(convolution)
+    pack_for_inference(convolution)
+    # A whole image or columns, Winograd's, oneDNN's own (odd, then large), and back.
+    for size in [(2, 2), (4, 6), (3, 5), (4, 4), (10, 10), (1, 4), (8, 8)]:
+        hidden_states = torch.randn(1, 2, *size, channels[0], generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(convolution(hidden_states), plain(hidden_states), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_wide_temporal_convolution_equals_the_plain_one(bias: bool) -> None:
+    convolution = nn.Sequential(TemporalConv(256, 256, bias=bias))
+    plain = copy.deepcopy(convolution)
+    pack_for_inference(convolution)
+    for num_frames in (4, 5, 1, 16):
+        hidden_states = torch.randn(2, num_frames, 2, 3, 256, generator=torch.Generator().manual_seed(0))
+        torch.testing.assert_close(convolution(hidden_states), plain(hidden_states), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_a_wide_convolution_in_bfloat16_is_as_near_to_float32_as_the_plain_one() -> None:
+    convolution = nn.Sequential(SpatialConv(256, 256, 3, padding=1)).bfloat16()
+    exact = copy.deepcopy(convolution).float()
+    plain = copy.deepcopy(convolution)
+    pack_for_inference(convolution)
+    hidden_states = torch.randn(1, 2, 4, 4, 256, generator=torch.Generator().manual_seed(0)).bfloat16()
+    expected = exact(hidden_states.float())
+    error = (plain(hidden_states) - expected).square().mean()
+    assert (convolution(hidden_states) - expected).square().mean() < 1.5 * error
 
 
 def test_a_network_elsewhere_is_refused() -> None:
