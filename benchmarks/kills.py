@@ -1,11 +1,12 @@
 """Kills a training run at random moments, resumes it each time, and compares it with one that was left alone.
 
     python benchmarks/kills.py --out kills.json
+    python benchmarks/kills.py --fork      # quicker: libraries are imported once, for all processes
 
-Both runs are `python -m videogen.train kills:recipe`, started in this folder: `shapes_mini_unet3d`, whose
-network has dropout, for a few steps. Moments are drawn from a seed, of three kinds:
+Both runs are `python -m videogen.train kills:recipe`, each time in a process of its own: the recipe
+`shapes_mini_uvit`, on small clips and for a few steps. Moments are drawn from a seed, of three kinds:
 
-- start: at some time before the first step, while libraries are imported and the checkpoint is read;
+- start: at some time before the first step, while the run is built and its checkpoint read;
 - step: at some time in the step after a given one;
 - checkpoint: as soon as a given file of the next checkpoint, or the result beside it, is there unfinished.
 
@@ -20,7 +21,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import subprocess
+import multiprocessing
+import os
+import runpy
+import signal
 import sys
 import tempfile
 import time
@@ -28,14 +32,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from random import Random
 from statistics import median
 from typing import Any
 
+from videogen.data.shapes.dataset import ShapesClips
 from videogen.train.checkpoint import list_checkpoints
 from videogen.train.config import TrainConfig
-from videogen.train.recipes import shapes_mini_unet3d
+from videogen.train.recipes import shapes_mini_uvit
 from videogen.train.run_log import RunLog
 from videogen.train.verify import checkpoint_differences, differences
 
@@ -49,8 +55,9 @@ FILES = ("weights.safetensors", "ema.safetensors", "random.safetensors", "optimi
 def recipe() -> TrainConfig:
     """The run that is killed."""
     return dataclasses.replace(
-        shapes_mini_unet3d().with_num_steps(NUM_STEPS),
+        shapes_mini_uvit().with_num_steps(NUM_STEPS),
         name="kills",
+        source=ShapesClips(world="shapes-mini", num_frames=8, size=32),
         batch_size=2,
         log_every=1,
         checkpoint_every=3,
@@ -95,26 +102,23 @@ class Life:
     """A process that trains, from its start to its end or its kill.
 
     Args:
+        context: How it is started.
         function: The recipe, in this module.
         folder: Of the run.
     """
 
-    def __init__(self, function: str, folder: Path) -> None:
+    def __init__(self, context: BaseContext, function: str, folder: Path) -> None:
         self.folder = folder
         self.output = folder.with_suffix(".txt")
         self.began = time.time()
-        command = ["-m", "videogen.train", f"{Path(__file__).stem}:{function}", "--cpu", "--output-dir"]
-        with self.output.open("a") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, *command, str(folder.resolve())],
-                cwd=Path(__file__).parent,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
+        arguments = [f"{Path(__file__).stem}:{function}", "--cpu", "--output-dir", str(folder)]
+        self.process = context.Process(target=train_command, args=(arguments, self.output))
+        self.process.start()
 
     def end(self) -> None:
         """Wait for the end of the run, which must be a good one."""
-        if self.process.wait() != 0:
+        self.process.join()
+        if self.process.exitcode != 0:
             raise SystemExit(f"the run failed: {self.output.read_text()[-2000:]}")
 
     def kill(self, moment: Moment, start_seconds: float, step_seconds: float) -> None:
@@ -128,7 +132,8 @@ class Life:
         else:
             self._wait(lambda: self._num_steps() > moment.step and self._writes(moment.file))
         self.process.kill()
-        if self.process.wait() == 0:
+        self.process.join()
+        if self.process.exitcode != -signal.SIGKILL:
             raise SystemExit(f"the run ended before it could be killed at {moment}")
 
     def unfinished(self) -> str:
@@ -139,7 +144,7 @@ class Life:
 
     def _wait(self, until: Callable[[], bool]) -> None:
         while not until():
-            if self.process.poll() is not None:
+            if not self.process.is_alive():
                 raise SystemExit(f"the run ended by itself: {self.output.read_text()[-2000:]}")
             time.sleep(0.0005)
 
@@ -165,6 +170,15 @@ class Life:
             return False
 
 
+def train_command(arguments: list[str], output: Path) -> None:
+    """`python -m videogen.train` with these arguments, in this process, by what `python -m` itself runs."""
+    with output.open("a") as file:
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(file.fileno(), stream.fileno())
+    sys.argv = ["videogen.train", *arguments]
+    runpy.run_module("videogen.train", run_name="__main__", alter_sys=True)
+
+
 def differences_so_far(straight: Path, killed: Path) -> Iterator[str]:
     """What differs between the checkpoints and logs of a killed run and the same steps of another one."""
     for path in list_checkpoints(killed / "checkpoints"):
@@ -175,10 +189,10 @@ def differences_so_far(straight: Path, killed: Path) -> Iterator[str]:
         yield f"the log of {len(lines)} steps"
 
 
-def run_kills(folder: Path, num_kills: int, seed: int) -> dict[str, Any]:
+def run_kills(context: BaseContext, folder: Path, num_kills: int, seed: int) -> dict[str, Any]:
     """Do both runs in a folder, and tell of every kill; what differs at the end is under `differences`."""
     straight, killed = folder / "straight", folder / "killed"
-    life = Life("recipe_left_alone", straight)
+    life = Life(context, "recipe_left_alone", straight)
     life.end()
     times = [line["time"] for line in RunLog(straight).lines()]
     start_seconds = times[0] - life.began
@@ -188,7 +202,7 @@ def run_kills(folder: Path, num_kills: int, seed: int) -> dict[str, Any]:
     found: list[str] = []
     kills = []
     for number, moment in enumerate(draw_moments(num_kills, seed), start=1):
-        life = Life("recipe", killed)
+        life = Life(context, "recipe", killed)
         life.kill(moment, start_seconds, step_seconds)
         differing = list(differences_so_far(straight, killed))
         found += [f"after kill {number}: {line}" for line in differing]
@@ -202,7 +216,7 @@ def run_kills(folder: Path, num_kills: int, seed: int) -> dict[str, Any]:
         }
         kills.append(kill)
         print(f"kill {number}:", ", ".join(f"{name} {value}" for name, value in kill.items()), flush=True)
-    Life("recipe", killed).end()
+    Life(context, "recipe", killed).end()
     found += differences(straight, killed)
     return {"seed": seed, "num_steps": NUM_STEPS, "kills": kills, "differences": found}
 
@@ -212,6 +226,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--num-kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--fork", action="store_true", help="fork processes off one that has all imported")
     parser.add_argument("--folder", type=Path, help="an empty one, to keep both runs in")
     parser.add_argument("--out", type=Path, help="JSON")
     arguments = parser.parse_args()
@@ -220,9 +235,14 @@ def main() -> None:
         if any(arguments.folder.iterdir()):
             parser.error(f"--folder must be empty: {arguments.folder}")
 
+    context = multiprocessing.get_context("forkserver" if arguments.fork else "spawn")
+    if arguments.fork:
+        context.set_forkserver_preload(["videogen.train.loop", "videogen.train.recipes"])
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="videogen-kills-") as scratch:
-        report = run_kills(arguments.folder or Path(scratch), arguments.num_kills, arguments.seed)
+        report = run_kills(
+            context, (arguments.folder or Path(scratch)).resolve(), arguments.num_kills, arguments.seed
+        )
     report["seconds"] = round(time.perf_counter() - start, 1)
     if arguments.out:
         arguments.out.write_text(json.dumps(report, indent=2) + "\n")

@@ -16,7 +16,7 @@ from videogen.codec.pixels import pixels_to_uint8
 from videogen.data.batch import Batch
 from videogen.data.shapes.dataset import ShapesClips
 from videogen.sampling.noise import sample_noise, seeded_generator
-from videogen.train.objectives.base import Objective, ObjectiveConfig
+from videogen.train.objectives.base import Objective, ObjectiveConfig, check_result
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,12 @@ class CodecObjectiveConfig(ObjectiveConfig):
     seed: int = 0
 
     def build(self) -> CodecObjective:
-        """Make the objective, with a new or a given codec."""
+        """Make the objective, with a new or a given codec.
+
+        Raises:
+            ValueError: If `init_from` is not there.
+        """
+        check_result("init_from", self.init_from)
         if self.init_from is not None:
             codec = VideoAutoencoder.from_pretrained(self.init_from)
             if self.new_decoder:
