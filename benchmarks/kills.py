@@ -124,7 +124,9 @@ class Life:
     def kill(self, moment: Moment, start_seconds: float, step_seconds: float) -> None:
         """Kill the run at a moment."""
         if moment.kind == "start":
-            time.sleep(moment.share * start_seconds)
+            until = time.time() + moment.share * start_seconds
+            resumed_at = self._resumed_at()
+            self._wait(lambda: time.time() > until or self._num_steps() > resumed_at)
         elif moment.kind == "step":
             first = max(moment.step, self._resumed_at() + 1)
             self._wait(lambda: self._num_steps() >= first)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -76,7 +77,7 @@ def gather(folder: Path) -> None:
     tensors[3] = tensors[3].double()
     parts = [distribute_tensor(tensor, mesh, [Shard(0)], src_data_rank=None) for tensor in tensors]
     norm = torch.linalg.vector_norm(parts[-1])
-    value = {"list": [*parts, norm, tensors[0]], "inner": {"again": parts[0], "number": 7}}
+    value: dict[str, Any] = {"list": [*parts, norm, tensors[0]], "inner": {"again": parts[0], "number": 7}}
     gathered = whole(value)
     assert gathered["list"][-1] is tensors[0] and gathered["inner"]["number"] == 7
     assert torch.equal(gathered["inner"]["again"], tensors[0])

@@ -61,9 +61,11 @@ class CodecObjectiveConfig(ObjectiveConfig):
         """Make the objective, with a new or a given codec.
 
         Raises:
-            ValueError: If `init_from` is not there.
+            ValueError: If `init_from` is not there, or missing where a part of it shall be kept.
         """
         check_result("init_from", self.init_from)
+        if self.init_from is None and (self.new_decoder or not self.train_encoder):
+            raise ValueError("`init_from` must be given where an encoder is kept or not trained, got None")
         if self.init_from is not None:
             codec = VideoAutoencoder.from_pretrained(self.init_from)
             if self.new_decoder:
