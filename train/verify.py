@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from videogen.train.checkpoint import list_checkpoints, load_checkpoint
@@ -114,7 +115,7 @@ def differences(first: Path, second: Path) -> Iterator[str]:
     yield from checkpoint_differences(*ends)
     yield from _compare(RunLog(first).numbers(), RunLog(second).numbers(), "log")
     results = [
-        {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.safetensors")}
+        {path.relative_to(folder).as_posix(): _content(path) for path in folder.rglob("*.safetensors")}
         for folder in (first / "result", second / "result")
     ]
     yield from _compare(results[0], results[1], "result")
@@ -152,7 +153,13 @@ def _compare(first: Any, second: Any, name: str) -> Iterator[str]:
         for idx, (one, other) in enumerate(zip(first, second, strict=False)):
             yield from _compare(one, other, f"{name}[{idx}]")
     elif first != second:
-        yield f"{name}: differs" if isinstance(first, bytes) else f"{name}: {first!r} and {second!r}"
+        yield f"{name}: {first!r} and {second!r}"
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Tensors and notes of a file: its bytes may differ, as the notes in its header come in any order."""
+    with safe_open(path, framework="pt") as file:
+        return {"header": file.metadata(), **{name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
 
 
 def _bits(tensor: Tensor) -> Tensor:
