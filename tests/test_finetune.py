@@ -124,8 +124,10 @@ def test_a_merged_model_can_be_saved_and_loaded(finetuned: Path, tmp_path: Path)
 
 
 def test_all_weights_can_be_trained(dataset: Path, tmp_path: Path) -> None:
-    result = run("finetune", dataset, "--out", tmp_path, "--full", "--batch-size", 2, "--steps", 1, "--cpu")
+    result = run("finetune", dataset, "--out", tmp_path, "--full", "--steps", 1, "--cpu")
     assert result.exit_code == 0, result.stderr
+    saved = json.loads((tmp_path / "config.json").read_text())
+    assert saved["batch_size"] == 4  # all clips of so small a dataset
     own, tuned = videogen.load(), videogen.load(tmp_path / "result")
     assert not torch.equal(own.unet.conv_in.weight, tuned.unet.conv_in.weight)
     assert not tuned.text_encoder.tokenizer.report("zebra").unknown
@@ -139,6 +141,8 @@ def test_all_weights_can_be_trained(dataset: Path, tmp_path: Path) -> None:
         (("--lora", 4, "--full"), "choose `--lora` or `--full`"),
         (("--steps", 0), "`num_steps` must be at least 1"),
         (("--batch-size", 5), "`batch_size` must be at most 4"),
+        (("--warmup-steps", 3), "`warmup_steps` must be between 0 and the 2 steps of the run, got 3"),
+        (("--validate-every", -1), "`validate_every` must be at least 0, got -1"),
         (("--full", "--snr-gamma", 5), "flow"),
         (("--full", "--zero-terminal-snr"), "flow"),
         (("--noise-prior", "pink"), "`noise_prior` must be one of independent, mixed, progressive"),

@@ -136,6 +136,8 @@ def test_a_wrong_folder_is_one_line(footage: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert "holds no video file" in error_of(tmp_path / "empty", "--out", tmp_path / "dataset")
     assert "lies in the footage" in error_of(footage, "--out", footage / "dataset")
+    (tmp_path / "file").touch()
+    assert "which is a file: choose a folder" in error_of(footage, "--out", tmp_path / "file" / "dataset")
 
 
 def test_an_interrupt_is_one_line_and_the_same_command_finishes(

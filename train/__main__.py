@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from videogen.train.recipes import RECIPES, find_recipe
+from videogen.train.recipes import RECIPES, config_of
 
 
 def main(
@@ -21,6 +21,10 @@ def main(
     num_steps: Annotated[int | None, typer.Option(help="Optimizer steps of the whole run.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Clips per step, over all processes.")] = None,
     learning_rate: Annotated[float | None, typer.Option(help="At its height.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="muon, or adamw for matrices too.")
+    ] = None,
+    mixed_precision: Annotated[str | None, typer.Option(metavar="NAME", help="no or bf16.")] = None,
     gradient_accumulation_steps: Annotated[
         int | None, typer.Option(help="Parts that each process works off its share of a batch in.")
     ] = None,
@@ -35,12 +39,14 @@ def main(
 ) -> None:
     """Run a recipe; the same command goes on where it stopped."""
     try:
-        config = find_recipe(recipe)()
+        config = config_of(recipe)
         if num_steps is not None:
             config = config.with_num_steps(num_steps)
         overrides: dict[str, Any] = {
             "batch_size": batch_size,
             "learning_rate": learning_rate,
+            "optimizer": optimizer,
+            "mixed_precision": mixed_precision,
             "gradient_accumulation_steps": gradient_accumulation_steps,
             "num_data_workers": num_data_workers,
             "seed": seed,

@@ -72,6 +72,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     """
     final = folder / f"step-{checkpoint.step:07d}"
     partial = folder / f".{final.name}.partial"
+    for left in folder.glob(".step-*"):  # by a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
     with written_whole(partial, final):
         save_file(_contiguous(checkpoint.weights), partial / "weights.safetensors")
         save_file(_contiguous(checkpoint.ema), partial / "ema.safetensors")
@@ -95,13 +97,15 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     best = None if score is None else _best(until_here, score.name)
     for old in until_here[:-keep]:
         if old != best:
-            shutil.rmtree(old)
+            shutil.rmtree(_set_aside(old))
     return final
 
 
 @contextmanager
 def written_whole(partial: Path, final: Path) -> Iterator[None]:
     """Within, the folder `partial` is filled; afterwards it is on the disk and has the name `final`.
+
+    Whenever the process is killed, what has that name is whole, or absent.
 
     Raises:
         OSError: If something in it cannot be written; then `partial` is gone and `final` as it was.
@@ -118,9 +122,11 @@ def written_whole(partial: Path, final: Path) -> Iterator[None]:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    shutil.rmtree(final, ignore_errors=True)
+    before = _set_aside(final) if final.exists() else None
     partial.rename(final)
     _flush(final.parent)
+    if before is not None:
+        shutil.rmtree(before)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -179,6 +185,13 @@ def _best(paths: list[Path], name: str) -> Path | None:
         if score and score["name"] == name:
             scores[path] = score["value"]
     return min(reversed(scores), key=scores.__getitem__, default=None)
+
+
+def _set_aside(folder: Path) -> Path:
+    """Give a folder another name, to be deleted under, so that a kill meanwhile leaves no half of it."""
+    aside = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    return folder.rename(aside)
 
 
 def _check_file(path: Path, expected: dict[str, Any]) -> None:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from videogen.data.footage.dataset import FootageClips, FootageDataset, open_footage
+from videogen.data.footage.dataset import FootageClips, FootageDataset, load_dataset, open_footage
 from videogen.train.config import TrainConfig
 from videogen.train.objectives.finetune import FinetuneObjectiveConfig
 
 LORA_LEARNING_RATE, FULL_LEARNING_RATE = 1e-3, 2e-4
+BATCH_SIZE = 8
 NUM_VALIDATION_PROMPTS = 4
 
 
@@ -23,7 +24,7 @@ class FinetuneSettings:
         model: Folder or hub id; None for the embedded model.
         lora_rank: Of the adapters; None to train all weights.
         num_steps: Optimizer steps.
-        batch_size: Clips per step.
+        batch_size: Clips per step; None for `usual_batch_size`.
         optimizer: `muon` or `adamw`.
         learning_rate: None for `LORA_LEARNING_RATE` or `FULL_LEARNING_RATE`.
         lr_schedule: `linear`, `cosine` or `constant`.
@@ -48,7 +49,7 @@ class FinetuneSettings:
     model: str | None = None
     lora_rank: int | None = 16
     num_steps: int = 500
-    batch_size: int = 8
+    batch_size: int | None = None
     learning_rate: float | None = None
     lr_schedule: str = "cosine"
     warmup_steps: int | None = None
@@ -79,10 +80,17 @@ def finetune_config(folder: str | Path, settings: FinetuneSettings) -> tuple[Tra
     """
     if settings.num_steps < 1:
         raise ValueError(f"`num_steps` must be at least 1, got {settings.num_steps}")
-    source = open_footage(folder, settings.batch_size, settings.seed)
     warmup = settings.num_steps // 20 if settings.warmup_steps is None else settings.warmup_steps
+    if not 0 <= warmup <= settings.num_steps:
+        raise ValueError(
+            f"`warmup_steps` must be between 0 and the {settings.num_steps} steps of the run, got {warmup}"
+        )
+    preview_every = steps_between_previews(settings.validate_every, settings.num_steps)
+    batch_size = settings.batch_size
+    if batch_size is None:
+        batch_size = usual_batch_size(load_dataset(folder))
+    source = open_footage(folder, batch_size, settings.seed)
     default_rate = FULL_LEARNING_RATE if settings.lora_rank is None else LORA_LEARNING_RATE
-    validate_every = settings.validate_every
     prompts = settings.validation_prompts
     config = TrainConfig(
         name="finetune",
@@ -102,7 +110,7 @@ def finetune_config(folder: str | Path, settings: FinetuneSettings) -> tuple[Tra
         ),
         source=source,
         num_steps=settings.num_steps,
-        batch_size=settings.batch_size,
+        batch_size=batch_size,
         learning_rate=default_rate if settings.learning_rate is None else settings.learning_rate,
         warmup_steps=warmup,
         decay_steps=0 if settings.lr_schedule == "constant" else settings.num_steps - warmup,
@@ -111,7 +119,7 @@ def finetune_config(folder: str | Path, settings: FinetuneSettings) -> tuple[Tra
         ema_decay=settings.ema_decay,
         seed=settings.seed,
         checkpoint_every=settings.checkpoint_every,
-        preview_every=max(1, settings.num_steps // 4) if validate_every is None else validate_every,
+        preview_every=preview_every,
         mixed_precision=settings.mixed_precision,
         num_data_workers=settings.num_data_workers,
         optimizer=settings.optimizer,
@@ -124,3 +132,19 @@ def some_captions(dataset: FootageDataset, count: int = NUM_VALIDATION_PROMPTS) 
     captions: Sequence[str] = sorted({clip.caption for clip in dataset.clips})
     step = max(1, len(captions) // count)
     return tuple(captions[::step][:count])
+
+
+def usual_batch_size(dataset: FootageDataset, held_out: Sequence[str] = ()) -> int:
+    """`BATCH_SIZE`, or all clips of the largest bucket where they are fewer; those held out do not count."""
+    sizes = [
+        sum(dataset.clips[idx].source not in held_out for idx in members)
+        for members in dataset.buckets.values()
+    ]
+    return max(1, min(BATCH_SIZE, max(sizes, default=1)))
+
+
+def steps_between_previews(validate_every: int | None, num_steps: int) -> int:
+    """A quarter of the run if nothing is said; 0 for no previews."""
+    if validate_every is not None and validate_every < 0:
+        raise ValueError(f"`validate_every` must be at least 0, got {validate_every}")
+    return max(1, num_steps // 4) if validate_every is None else validate_every

@@ -14,6 +14,7 @@ from videogen.codec.pixels import frames_to_pixels
 from videogen.data.batch import Batch
 from videogen.data.footage.dataset import FootageClips, FootageDataset, load_dataset, open_footage
 from videogen.train.config import TrainConfig
+from videogen.train.finetune import steps_between_previews, usual_batch_size
 from videogen.train.objectives.codec_finetune import CodecFinetuneObjectiveConfig
 
 
@@ -24,7 +25,7 @@ class CodecFinetuneSettings:
     Attributes:
         model: Folder or hub id; None for the embedded model.
         num_steps: Optimizer steps.
-        batch_size: Clips per step.
+        batch_size: Clips per step; None for `usual_batch_size`.
         learning_rate: At its height.
         held_out: Share of the videos that is measured on and not trained on.
         gradient_accumulation_steps: Parts of a batch.
@@ -37,7 +38,7 @@ class CodecFinetuneSettings:
 
     model: str | None = None
     num_steps: int = 500
-    batch_size: int = 8
+    batch_size: int | None = None
     learning_rate: float = 1e-3
     held_out: float = 0.1
     gradient_accumulation_steps: int = 1
@@ -81,8 +82,11 @@ def codec_finetune_config(folder: str | Path, settings: CodecFinetuneSettings) -
     dataset = load_dataset(folder)
     dataset.check_pixels()
     held_out = held_out_videos(dataset, settings.held_out, settings.seed)
-    clips = open_footage(folder, settings.batch_size, settings.seed, held_out)
-    warmup, validate_every = settings.num_steps // 20, settings.validate_every
+    batch_size = settings.batch_size
+    if batch_size is None:
+        batch_size = usual_batch_size(dataset, held_out)
+    clips = open_footage(folder, batch_size, settings.seed, held_out)
+    warmup = settings.num_steps // 20
     return TrainConfig(
         name="finetune-codec",
         objective=CodecFinetuneObjectiveConfig(
@@ -90,7 +94,7 @@ def codec_finetune_config(folder: str | Path, settings: CodecFinetuneSettings) -
         ),
         source=FootagePixels(clips),
         num_steps=settings.num_steps,
-        batch_size=settings.batch_size,
+        batch_size=batch_size,
         learning_rate=settings.learning_rate,
         warmup_steps=warmup,
         decay_steps=settings.num_steps - warmup,
@@ -99,7 +103,7 @@ def codec_finetune_config(folder: str | Path, settings: CodecFinetuneSettings) -
         ema_decay=0.99,
         seed=settings.seed,
         checkpoint_every=settings.checkpoint_every,
-        preview_every=max(1, settings.num_steps // 4) if validate_every is None else validate_every,
+        preview_every=steps_between_previews(settings.validate_every, settings.num_steps),
         mixed_precision=settings.mixed_precision,
         num_data_workers=settings.num_data_workers,
     )

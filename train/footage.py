@@ -334,7 +334,7 @@ def _unknown_words(plans: Sequence[VideoPlan], text_encoder: PromptEncoder) -> l
     """What to change about captions whose words a closed vocabulary does not have."""
     if not isinstance(text_encoder, TextEncoder):
         return []
-    captions = {clip.caption for plan in plans for clip in plan.clips}
+    captions = sorted({clip.caption for plan in plans for clip in plan.clips})
     unknown = Counter(word for text in captions for word in text_encoder.tokenizer.report(text).unknown)
     if not unknown:
         return []

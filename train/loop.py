@@ -27,6 +27,7 @@ from accelerate.utils import is_tensorboard_available
 from videogen.train.config import TrainConfig
 from videogen.train.progress import Progress
 from videogen.train.rehearsal import rehearse
+from videogen.train.resume import steps_done
 from videogen.train.run import Run
 from videogen.train.sharding import sharding_asked_for
 from videogen.train.step_batches import check_split, step_batches
@@ -74,15 +75,16 @@ def train(
 
     Raises:
         ValueError: If the batch cannot be split over the processes, they are to share weights in a way that
-            is not offered, the tracker is unknown or not installed, `output_dir` is a file, or the newest
-            checkpoint belongs to another run.
+            is not offered, the tracker is unknown or not installed, `max_minutes` is negative, `output_dir`
+            cannot be a folder or be written to, or the newest checkpoint belongs to another run.
         FloatingPointError: If a loss or a gradient is not finite; nothing is written then.
         OSError: If something cannot be written; the last checkpoint is intact then.
     """
     if tracker not in (None, "tensorboard"):  # accelerate passes over one that is not installed
         raise ValueError(f"`tracker` must be 'tensorboard' or None, got {tracker!r}")
-    if output_dir.exists() and not output_dir.is_dir():
-        raise ValueError(f"`output_dir` must be a folder, got the file {str(output_dir)!r}")
+    if max_minutes is not None and not max_minutes >= 0:
+        raise ValueError(f"`max_minutes` must be at least 0, got {max_minutes}")
+    _check_folder(output_dir)
     if tracker == "tensorboard" and not is_tensorboard_available():
         raise ValueError("`tracker` is 'tensorboard', which is not installed: pip install 'videogen[train]'")
     _check_launch()
@@ -95,7 +97,9 @@ def train(
         )
     sharded = asked and accelerator.num_processes > 1
     check_split(config, accelerator.num_processes)
-    rehearsal = rehearse(config, accelerator, sharded=sharded) if rehearsed else None
+    rehearsal = None
+    if rehearsed and steps_done(config, output_dir / "checkpoints") < config.num_steps:
+        rehearsal = rehearse(config, accelerator, sharded=sharded)
     run = Run(config, output_dir, accelerator, sharded=sharded)
     start = run.resume()
     if tracker:
@@ -137,6 +141,15 @@ def train(
         accelerator.end_training()
     accelerator.wait_for_everyone()  # the main process writes the last files
     return TrainResult(step, step == config.num_steps, output_dir)
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to, as long as nothing has been computed for it."""
+    nearest = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not nearest.is_dir():
+        raise ValueError(f"`output_dir` must be a folder, got {str(folder)!r}: {nearest} is a file")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise ValueError(f"`output_dir` must be writable, got {str(folder)!r}: {nearest} is not")
 
 
 def _check_launch() -> None:

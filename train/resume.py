@@ -52,6 +52,20 @@ def newest_readable(folder: Path, *, warn: bool = True) -> tuple[Path, Checkpoin
     return None
 
 
+def steps_done(config: TrainConfig, folder: Path) -> int:
+    """Steps of the run that its newest readable checkpoint in `folder` has; 0 if there is none.
+
+    Raises:
+        ValueError: If it belongs to another run, or there are checkpoints and none can be read.
+    """
+    found = newest_readable(folder, warn=False)
+    if found is None:
+        return 0
+    path, checkpoint = found
+    check_settings(config, checkpoint, path)
+    return checkpoint.step
+
+
 def check_settings(config: TrainConfig, checkpoint: Checkpoint, path: Path) -> list[str]:
     """Refuse to go on with other settings than before, where they decide about weights.
 

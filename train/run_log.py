@@ -33,6 +33,10 @@ class RunLog:
         complete = self.path.read_text().rpartition("\n")[0]
         return [json.loads(line) for line in complete.splitlines()]
 
+    def numbers(self) -> list[dict[str, Any]]:
+        """All lines without their times, which alone differ from run to run."""
+        return [{name: value for name, value in line.items() if name != "time"} for line in self.lines()]
+
     def forget_after(self, step: int) -> None:
         """Drop what a killed run logged after its last checkpoint: those steps are done again."""
         if self.path.exists():

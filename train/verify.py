@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
 from videogen.train.checkpoint import list_checkpoints, load_checkpoint
 from videogen.train.config import TrainConfig
-from videogen.train.recipes import find_recipe
+from videogen.train.recipes import config_of
 from videogen.train.run_log import RunLog
 from videogen.train.step_batches import check_split
 
@@ -65,7 +66,7 @@ class Trial:
             ValueError: If there is no such recipe, or an override cannot be.
         """
         return dataclasses.replace(
-            find_recipe(self.recipe)().with_num_steps(self.num_steps),
+            config_of(self.recipe).with_num_steps(self.num_steps),
             log_every=1,
             checkpoint_every=self.kill_at - 1,
             preview_every=0,
@@ -110,19 +111,25 @@ def differences(first: Path, second: Path) -> Iterator[str]:
         found = list_checkpoints(folder / "checkpoints")
         if not found:
             raise ValueError(f"there is no checkpoint in {folder}")
-        ends.append(load_checkpoint(found[-1]))
-    for name in ("step", "weights", "ema", "optimizers", "random", "score"):
-        yield from _compare(getattr(ends[0], name), getattr(ends[1], name), name)
-    logs = [
-        [{name: value for name, value in line.items() if name != "time"} for line in RunLog(folder).lines()]
-        for folder in (first, second)
-    ]
-    yield from _compare(logs[0], logs[1], "log")
+        ends.append(found[-1])
+    yield from checkpoint_differences(*ends)
+    yield from _compare(RunLog(first).numbers(), RunLog(second).numbers(), "log")
     results = [
-        {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.safetensors")}
+        {path.relative_to(folder).as_posix(): _content(path) for path in folder.rglob("*.safetensors")}
         for folder in (first / "result", second / "result")
     ]
     yield from _compare(results[0], results[1], "result")
+
+
+def checkpoint_differences(first: Path, second: Path) -> Iterator[str]:
+    """What differs, in any bit, between two checkpoints: one line each.
+
+    Raises:
+        ValueError: If one of them cannot be read.
+    """
+    one, other = load_checkpoint(first), load_checkpoint(second)
+    for name in ("step", "weights", "ema", "optimizers", "random", "score"):
+        yield from _compare(getattr(one, name), getattr(other, name), name)
 
 
 def _compare(first: Any, second: Any, name: str) -> Iterator[str]:
@@ -146,7 +153,13 @@ def _compare(first: Any, second: Any, name: str) -> Iterator[str]:
         for idx, (one, other) in enumerate(zip(first, second, strict=False)):
             yield from _compare(one, other, f"{name}[{idx}]")
     elif first != second:
-        yield f"{name}: differs" if isinstance(first, bytes) else f"{name}: {first!r} and {second!r}"
+        yield f"{name}: {first!r} and {second!r}"
+
+
+def _content(path: Path) -> dict[str, Any]:
+    """Tensors and notes of a file: its bytes may differ, as the notes in its header come in any order."""
+    with safe_open(path, framework="pt") as file:
+        return {"header": file.metadata(), **{name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
 
 
 def _bits(tensor: Tensor) -> Tensor:

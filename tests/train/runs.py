@@ -60,7 +60,7 @@ def run_config(family: str, codec_folder: Path, **changes: Any) -> TrainConfig:
 
 def log_of(folder: Path) -> list[dict[str, Any]]:
     """The log of a run, without what may differ."""
-    return [{name: line[name] for name in line if name != "time"} for line in RunLog(folder).lines()]
+    return RunLog(folder).numbers()
 
 
 def newest(folder: Path) -> Checkpoint:

@@ -1,6 +1,7 @@
 """Checkpoints: exact, whole or absent, and only as many as asked for."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,29 @@ def test_what_a_killed_process_left_is_no_checkpoint(tmp_path: Path) -> None:
     assert list_checkpoints(tmp_path) == []
     save(tmp_path, 9)
     assert names(tmp_path) == ["step-0000009"]
+
+
+def test_a_kill_while_an_old_one_is_deleted_leaves_no_half_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, 1)
+    save(tmp_path, 2)
+    delete = shutil.rmtree
+
+    def delete_half(path: Path, ignore_errors: bool = False) -> None:
+        if (path / "state.json").exists():
+            (path / "state.json").unlink()
+            raise KeyboardInterrupt
+        delete(path, ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", delete_half)
+    for step in (2, 3):  # in place of itself, and beside others
+        with pytest.raises(KeyboardInterrupt):
+            save(tmp_path, step, keep=1)
+        assert {load_checkpoint(path).step for path in list_checkpoints(tmp_path)} >= {step}
+    monkeypatch.undo()
+    save(tmp_path, 4, keep=1)
+    assert names(tmp_path) == ["step-0000004"]
 
 
 FILES = ["weights.safetensors", "ema.safetensors", "random.safetensors", "optimizers.pt", "state.json"]

@@ -127,11 +127,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_dry_run_prints_the_configuration_and_makes_nothing(run: Any, tmp_path: Path) -> None:
-    result = run("shapes_codec", "--dry-run", "--seed", "7", "--learning-rate", "0.5")
+    given = ("--seed", "7", "--learning-rate", "0.5", "--optimizer", "adamw", "--mixed-precision", "bf16")
+    result = run("shapes_codec", "--dry-run", *given)
     assert result.exit_code == 0
-    printed = json.loads(result.stdout)
-    expected = dataclasses.replace(RECIPES["shapes_codec"](), seed=7, learning_rate=0.5).resolved()
-    assert printed == expected
+    expected = dataclasses.replace(
+        RECIPES["shapes_codec"](), seed=7, learning_rate=0.5, optimizer="adamw", mixed_precision="bf16"
+    )
+    assert json.loads(result.stdout) == expected.resolved()
     assert not list(tmp_path.iterdir())
 
 
@@ -151,6 +153,9 @@ number = 3
 
 def mine():
     return dataclasses.replace(RECIPES["shapes_codec"](), name="mine", num_steps=200, decay_steps=0)
+
+def other():
+    return {"num_steps": 3}
 """
 
 
@@ -170,6 +175,11 @@ def test_a_recipe_of_ones_own(run: Any, tmp_path: Path) -> None:
     printed = json.loads(result.stdout)
     assert (printed["name"], printed["num_steps"]) == ("mine", 200)
     assert (printed["gradient_accumulation_steps"], printed["num_data_workers"]) == (4, 3)
+    other = run("my_recipes:other", "--dry-run")
+    assert other.exit_code == 1
+    assert (
+        "error: the recipe 'my_recipes:other' must return a TrainConfig, got {'num_steps': 3}" in other.stderr
+    )
     for name in ("my_recipes:nothing", "my_recipes:number"):
         with pytest.raises(ValueError, match=f"{name!r} is not there: .*my_recipes.py has no such function"):
             find_recipe(name)
@@ -177,11 +187,23 @@ def test_a_recipe_of_ones_own(run: Any, tmp_path: Path) -> None:
         find_recipe("no_recipes:mine")
 
 
-def test_overrides_that_cannot_be(run: Any, tmp_path: Path) -> None:
-    result = run("shapes_codec", "--batch-size", "0")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("shapes_codec", "--batch-size", "0"), "`batch_size` must be at least 1, got 0"),
+        (("shapes_codec", "--optimizer", "sgd"), "`optimizer` must be one of muon, adamw, got 'sgd'"),
+        (("shapes_codec", "--max-minutes", "-1"), "`max_minutes` must be at least 0, got -1.0"),
+        (("shapes_codec", "--max-minutes", "nan"), "`max_minutes` must be at least 0, got nan"),
+        (("shapes_decoder", "--cpu"), "`init_from` must be the result of another run, but 'runs/"),
+        (("shapes_t2v", "--cpu"), "`codec` must be the result of another run, but 'runs/"),
+        ((".recipes:mine",), "unknown recipe '.recipes:mine': known are"),
+    ],
+)
+def test_what_cannot_be_run(run: Any, tmp_path: Path, arguments: tuple[str, ...], message: str) -> None:
+    result = run(*arguments)
     assert result.exit_code == 1
-    assert "error: `batch_size` must be at least 1, got 0" in result.stderr
-    assert "Traceback" not in result.stderr and not list(tmp_path.iterdir())
+    assert result.stderr.startswith(f"error: {message}")
+    assert len(result.stderr.splitlines()) == 1 and not list(tmp_path.iterdir())
 
 
 def test_a_shorter_run_keeps_the_shape_of_its_schedule() -> None:

@@ -276,9 +276,30 @@ def test_a_tracker_or_a_folder_that_cannot_be(config: TrainConfig, tmp_path: Pat
     with pytest.raises(ValueError, match="`tracker` must be 'tensorboard' or None, got 'wandb'"):
         train(config, tmp_path / "run", cpu=True, tracker="wandb")
     (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="`output_dir` must be a folder, got the file"):
+    with pytest.raises(ValueError, match=r"`output_dir` must be a folder, got .*: .* is a file"):
         train(config, tmp_path / "file", cpu=True)
+    with pytest.raises(ValueError, match=r"`output_dir` must be a folder, got .*: .*file is a file"):
+        train(config, tmp_path / "file" / "run", cpu=True)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@dataclass(frozen=True)
+class NoClips:
+    """A source that nothing may be asked of."""
+
+    def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:
+        raise AssertionError("a clip was asked for")
+
+
+def test_another_run_s_folder_is_refused_before_anything_is_computed(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    train(config, tmp_path, cpu=True, max_minutes=0)
+    before = log_of(tmp_path)
+    other = dataclasses.replace(config, source=NoClips())
+    with pytest.raises(ValueError, match="belongs to a run with other settings: `source` was"):
+        train(other, tmp_path, cpu=True, rehearsed=True)
+    assert log_of(tmp_path) == before
 
 
 def test_a_launcher_that_starts_one_process_instead_of_several(

@@ -57,3 +57,12 @@ class ObjectiveConfig(ABC):
     @abstractmethod
     def build(self) -> Objective:
         """Make the objective, with freshly initialised networks."""
+
+
+def check_result(name: str, folder: str | None) -> None:
+    """Raise ValueError if a setting of that name is another run's result folder, and it is not there."""
+    if folder is not None and not Path(folder).is_dir():
+        raise ValueError(
+            f"`{name}` must be the result of another run, but {folder!r} is not there: "
+            "do that run first, from this folder"
+        )

@@ -16,7 +16,7 @@ from videogen.codec.pixels import pixels_to_uint8
 from videogen.data.batch import Batch
 from videogen.data.shapes.dataset import ShapesClips
 from videogen.sampling.noise import sample_noise, seeded_generator
-from videogen.train.objectives.base import Objective, ObjectiveConfig
+from videogen.train.objectives.base import Objective, ObjectiveConfig, check_result
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,14 @@ class CodecObjectiveConfig(ObjectiveConfig):
     seed: int = 0
 
     def build(self) -> CodecObjective:
-        """Make the objective, with a new or a given codec."""
+        """Make the objective, with a new or a given codec.
+
+        Raises:
+            ValueError: If `init_from` is not there, or missing where a part of it shall be kept.
+        """
+        check_result("init_from", self.init_from)
+        if self.init_from is None and (self.new_decoder or not self.train_encoder):
+            raise ValueError("`init_from` must be given where an encoder is kept or not trained, got None")
         if self.init_from is not None:
             codec = VideoAutoencoder.from_pretrained(self.init_from)
             if self.new_decoder:

@@ -18,6 +18,7 @@ from videogen.pipelines.text_to_video import TextToVideoPipeline
 from videogen.sampling.noise import sample_noise
 from videogen.sampling.schedulers import flow_scheduler
 from videogen.text.encoder import TextEncoder
+from videogen.train.objectives.base import check_result
 from videogen.train.objectives.latents import LatentObjective, LatentObjectiveConfig, draw_uniform
 
 Denoiser = UViT3D | UNet3D | DiT3D
@@ -115,7 +116,12 @@ class DiffusionObjectiveConfig(LatentObjectiveConfig):
     init_from: str | None = None
 
     def build(self) -> DiffusionObjective:
-        """Make the objective: the frozen codec, and a new or given denoiser and text encoder."""
+        """Make the objective: the frozen codec, and a new or given denoiser and text encoder.
+
+        Raises:
+            ValueError: If `codec` or `init_from` is not there.
+        """
+        check_result("init_from", self.init_from)
         codec = self.load_codec()
         if self.init_from is not None:
             kind = _DENOISERS[type(self.network)]

@@ -21,7 +21,7 @@ from videogen.pipelines.loading import EMBEDDED
 from videogen.sampling.noise import seeded_generator
 from videogen.text.contract import EncodedText
 from videogen.text.encoder import TextEncoder
-from videogen.train.objectives.base import Objective, ObjectiveConfig
+from videogen.train.objectives.base import Objective, ObjectiveConfig, check_result
 
 PREVIEW_PROMPTS = (
     "a large red circle moves left on a black background",
@@ -53,7 +53,12 @@ class LatentObjectiveConfig(ObjectiveConfig):
     seed: int = 0
 
     def load_codec(self) -> VideoAutoencoder:
-        """The codec."""
+        """The codec.
+
+        Raises:
+            ValueError: If its folder is not there.
+        """
+        check_result("codec", self.codec)
         return VideoAutoencoder.from_pretrained(self.codec or EMBEDDED / "vae")
 
     def make_text_encoder(self) -> TextEncoder:

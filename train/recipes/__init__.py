@@ -58,7 +58,7 @@ def find_recipe(name: str) -> Callable[[], TrainConfig]:
     if name in RECIPES:
         return RECIPES[name]
     module_name, colon, function_name = name.partition(":")
-    if not colon:
+    if not colon or not all(part.isidentifier() for part in module_name.split(".")):
         raise ValueError(
             f"unknown recipe {name!r}: known are {', '.join(RECIPES)}, "
             "and MODULE:FUNCTION for a function of yours that returns a TrainConfig"
@@ -73,3 +73,15 @@ def find_recipe(name: str) -> Callable[[], TrainConfig]:
     if recipe is None or not callable(recipe):
         raise ValueError(f"the recipe {name!r} is not there: {module.__file__} has no such function")
     return recipe
+
+
+def config_of(name: str) -> TrainConfig:
+    """What the recipe of a name returns; see `find_recipe`.
+
+    Raises:
+        ValueError: If there is no such recipe, or it returns something else.
+    """
+    config = find_recipe(name)()
+    if not isinstance(config, TrainConfig):
+        raise ValueError(f"the recipe {name!r} must return a TrainConfig, got {config!r:.80}")
+    return config

@@ -36,7 +36,10 @@ def finetune_command(
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Train all weights in place of adapters.")] = False,
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 500,
-    batch_size: Annotated[int, typer.Option(help="Clips per step, over all processes.")] = 8,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Clips per step, over all processes. By default 8, or fewer if there are fewer."),
+    ] = None,
     learning_rate: Annotated[
         float | None, typer.Option(help="By default 1e-3 for adapters and 2e-4 for all weights.")
     ] = None,

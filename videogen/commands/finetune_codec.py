@@ -21,7 +21,10 @@ def finetune_codec_command(
         typer.Option(metavar="FOLDER", help="The model whose codec to train. By default the embedded one."),
     ] = None,
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 500,
-    batch_size: Annotated[int, typer.Option(help="Clips per step, over all processes.")] = 8,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(help="Clips per step, over all processes. By default 8, or fewer if there are fewer."),
+    ] = None,
     learning_rate: Annotated[float, typer.Option(help="At its height; it falls as a cosine.")] = 1e-3,
     held_out: Annotated[
         float, typer.Option(metavar="SHARE", help="Of the videos: measured on, and not trained on.")

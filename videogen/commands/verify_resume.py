@@ -22,6 +22,12 @@ def verify_resume_command(
     kill_at: Annotated[int, typer.Option(help="Step after which the second run is killed.")] = 4,
     num_processes: Annotated[int, typer.Option(help="Training processes.")] = 1,
     batch_size: Annotated[int | None, typer.Option(help="By default the recipe's own.")] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(metavar="NAME", help="muon or adamw; by default the recipe's own.")
+    ] = None,
+    mixed_precision: Annotated[
+        str | None, typer.Option(metavar="NAME", help="no or bf16; by default the recipe's own.")
+    ] = None,
     gradient_accumulation_steps: Annotated[
         int | None, typer.Option(help="By default the recipe's own.")
     ] = None,
@@ -45,6 +51,8 @@ def verify_resume_command(
 
     given: dict[str, Any] = {
         "batch_size": batch_size,
+        "optimizer": optimizer,
+        "mixed_precision": mixed_precision,
         "gradient_accumulation_steps": gradient_accumulation_steps,
         "num_data_workers": num_data_workers,
     }

@@ -78,6 +78,9 @@ def check_dataset_folder(out: Path, footage: Path) -> None:
         raise ValueError(f"`out` {str(out)!r} holds the footage {str(footage)!r}: choose another folder")
     if out.exists() and not out.is_dir():
         raise ValueError(f"`out` {str(out)!r} is a file: choose a folder")
+    for parent in out.parents:
+        if parent.is_file():
+            raise ValueError(f"`out` {str(out)!r} lies in {str(parent)!r}, which is a file: choose a folder")
     known = {INDEX_NAME, REPORT_NAME, LATENTS, TEXT, PIXELS, VIDEOS}
     if out.is_dir():
         strangers = [path.name for path in out.iterdir() if path.name not in known and path.name[0] != "."]
