@@ -240,6 +240,29 @@ def test_the_generator_phase_leaves_no_gradient_in_the_discriminator(codec_folde
 
 
 @torch.no_grad()
+def test_a_batch_is_encoded_once_for_both_phases(codec_folder: Path) -> None:
+    batches = [CLIPS.batch(range(first, first + 2)) for first in (0, 2)]
+    objective = make_objective("gan", codec_folder)
+    encode = objective.codec.encode
+    seen: list[Tensor] = []
+
+    def counted(pixels: Tensor) -> Tensor:
+        seen.append(pixels)
+        latents: Tensor = encode(pixels)
+        return latents
+
+    objective.codec.encode = counted
+    found = []
+    for batch in batches:
+        with torch.enable_grad():
+            objective(batch, "discriminator")
+            found.append(objective(batch, "generator")["loss"].detach())
+    assert len(seen) == 2
+    fresh = make_objective("gan", codec_folder)
+    assert torch.equal(fresh(batches[1], "generator")["loss"], found[1])
+
+
+@torch.no_grad()
 def test_the_contrast_finds_clips_by_their_captions_and_equal_ones_are_no_rivals(codec_folder: Path) -> None:
     objective = make_objective("gan", codec_folder)
     agreement = torch.tensor([[1.0, 2.0, 0.0], [0.5, 1.0, 3.0], [2.0, 0.0, 1.0]])

@@ -111,6 +111,7 @@ class GANObjective(LatentObjective):
         self.discriminator = discriminator
         self.discriminator_text_encoder = config.make_text_encoder()
         self.settings = config
+        self._encoded: tuple[Batch, Tensor] | None = None
 
     def trained_parameters(self, phase: str) -> list[tuple[str, nn.Parameter]]:
         """Of the discriminator with its text encoder, or of the generator with the one that is saved."""
@@ -122,7 +123,7 @@ class GANObjective(LatentObjective):
 
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         """Losses of one phase: `loss`; of the discriminator also its parts, and how often it is right."""
-        real = self.latents(batch)
+        real = self._latents_of(batch)
         generators = self.generators(batch)
         draws = draw_uniform(generators)
         noise = sample_noise((self.settings.noise_dim,), generators).to(real)
@@ -138,11 +139,13 @@ class GANObjective(LatentObjective):
     def _generator_loss(
         self, batch: Batch, real: Tensor, fake: Tensor, captions: Tensor
     ) -> dict[str, Tensor]:
-        with _frozen(self.discriminator) as discriminator:
-            features = discriminator.features(torch.cat([real, fake]))
-            scores = discriminator.scores(features, captions.repeat(2, 1)).float()
-            contrast = self._contrast(batch, features[len(real) :], captions)
-        real_scores, fake_scores = scores.chunk(2)
+        discriminator = self.discriminator
+        with torch.no_grad():
+            real_scores = discriminator(real, captions).float()
+        with _frozen(discriminator):
+            features = discriminator.features(fake)
+            fake_scores = discriminator.scores(features, captions).float()
+            contrast = self._contrast(batch, features, captions)
         adversarial = F.softplus(real_scores - fake_scores).mean()
         return {
             "loss": adversarial + self.settings.contrast_weight * contrast,
@@ -189,6 +192,12 @@ class GANObjective(LatentObjective):
             (gradients,) = torch.autograd.grad(scores.sum(), points, create_graph=True)
         return gradients.square().sum((1, 2, 3, 4)).mean()
 
+    def _latents_of(self, batch: Batch) -> Tensor:
+        """Latents of a batch, encoded once for both phases."""
+        if self._encoded is None or self._encoded[0] is not batch:
+            self._encoded = batch, self.latents(batch)
+        return self._encoded[1]
+
     def _discriminator_text(self, batch: Batch, draws: list[float]) -> Tensor:
         """What the discriminator knows of each caption: `(B, D)`, the mean over its words."""
         encoded: EncodedText = self.discriminator_text_encoder.encode(self.kept_captions(batch, draws))
@@ -201,10 +210,10 @@ class GANObjective(LatentObjective):
 
 
 @contextmanager
-def _frozen(network: GANDiscriminator3D) -> Iterator[GANDiscriminator3D]:
+def _frozen(network: GANDiscriminator3D) -> Iterator[None]:
     """Within, gradients pass through a network and cost nothing for its weights."""
     network.requires_grad_(False)
     try:
-        yield network
+        yield
     finally:
         network.requires_grad_(True)
