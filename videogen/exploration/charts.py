@@ -119,7 +119,7 @@ def pareto_chart(exploration: Exploration, x: str = "seconds", y: str | None = N
 
 
 def convergence_chart(exploration: Exploration) -> Drawing:
-    """Error against steps on two logarithmic axes, a line a setting, with its fitted order.
+    """Error of the median clip against steps on logarithmic axes, a line a setting, with its fitted order.
 
     Raises:
         ValueError: If no setting was compared with a reference at several numbers of steps.
@@ -129,9 +129,8 @@ def convergence_chart(exploration: Exploration) -> Drawing:
     if not lines:
         raise ValueError("convergence needs `reference_steps` above 0 and at least two numbers of `steps`")
     legend = [(f"{label}: order {orders[label]:.1f}", _colour(idx)) for idx, label in enumerate(lines)]
-    return _lines_chart(
-        legend, [list(line) for line in lines.values()], "denoising steps", METRICS["error"][0], log=True
-    )
+    title = f"{METRICS['error'][0]}, median clip"
+    return _lines_chart(legend, [list(line) for line in lines.values()], "denoising steps", title, log=True)
 
 
 def trajectory_chart(results: Sequence[PointResult]) -> Drawing:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from videogen.exploration.fronts import fitted_order, knee, pareto_front
@@ -306,19 +307,23 @@ class Exploration:
         return exploration_page(self)
 
     def orders(self) -> dict[str, float]:
-        """Order of convergence to the reference for each setting that was run with several steps."""
+        """Order of convergence to the reference for each setting that was run with several steps.
+
+        Fitted to the median clip: with few steps some clips end as another clip than the reference, and their
+        errors, the largest, say nothing of the order.
+        """
         lines = self.by_steps("error")
         fits = {label: fitted_order(*zip(*line, strict=True)) for label, line in lines.items()}
         return {label: order for label, order in fits.items() if order is not None}
 
     def by_steps(self, metric: str) -> dict[str, list[tuple[int, float]]]:
-        """For each setting but the steps: pairs of steps and mean."""
+        """For each setting but the steps: pairs of steps and median of the clips."""
         lines: dict[str, list[tuple[int, float]]] = {}
         for result in self.results:
             if result.values(metric):
                 point = result.point
                 label = point.label.replace(f" {point.num_inference_steps},", ",", 1)
-                lines.setdefault(label, []).append((point.num_inference_steps, _mean(result, metric)))
+                lines.setdefault(label, []).append((point.num_inference_steps, median(result.values(metric))))
         return {label: sorted(line) for label, line in lines.items()}
 
 
