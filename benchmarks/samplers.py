@@ -46,7 +46,7 @@ GRIDS: dict[str, dict[str, Any]] = {
         "steps": (8,),
         "guidance_scales": (1.0, 2.0, 3.0, 5.0),
         "guidance": (
-            *("cfg", "rescaled", "interval", "interval:low=0.2,high=0.9", "apg"),
+            *("cfg", "rescaled", "interval:low=0.2,high=1", "interval", "apg"),
             *("apg:eta=0.5,momentum=0", "adaptive"),
         ),
         "seeds": (0, 1),

@@ -121,7 +121,7 @@ class IntervalGuidance(ClassifierFreeGuidance):
 
     name: ClassVar[str] = "interval"
     low: float = 0.2
-    high: float = 1.0
+    high: float = 0.9
 
     def __post_init__(self) -> None:
         self._check_range("high", 0, 1)
