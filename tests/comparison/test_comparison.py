@@ -152,7 +152,9 @@ def test_report_as_data_and_as_a_page_of_markdown(compared) -> None:
 
 def test_names_of_columns() -> None:
     assert short_names(["runs/a/result", "embedded"]) == ["result", "embedded"]
-    assert short_names(["runs/a/result", "runs/b/result"]) == ["runs/a/result", "runs/b/result"]
+    assert short_names(["runs/a/result", "runs/b/result"]) == ["a", "b"]
+    assert short_names(["runs/a/result", "runs/b/result", "vae"]) == ["a", "b", "vae"]
+    assert short_names(["a/b", "a/c/b", "c/b"]) == ["a/b", "a/c/b", "c/b"]
 
 
 def test_markup_in_prompts_stays_text(compared) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
-from videogen.comparison.report import ComparisonReport, short_names
+from videogen.comparison.report import ComparisonReport
 from videogen.display import webp_data_uri
 
 _STYLE = """
@@ -73,7 +73,7 @@ def _clips(
     report: ComparisonReport, shown: Sequence[int], clip_files: Sequence[Sequence[Path | None]]
 ) -> str:
     """A grid: one row for each prompt, one column for each model."""
-    names = short_names([item.model for item in report.models])
+    names = list(report.names.values())
     cells = ['<div class="head">prompt</div>']
     cells += [f'<div class="head">{escape(names[idx])}</div>' for idx in shown]
     for number, prompt in enumerate(report.prompts):

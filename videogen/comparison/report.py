@@ -134,6 +134,12 @@ class ComparisonReport:
             )
         return notes
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What each model is called in tables, by `short_names`."""
+        models = [item.model for item in self.models]
+        return dict(zip(models, short_names(models), strict=True))
+
     def quality_table(self, *, brief: bool = False) -> tuple[list[str], list[list[str]]]:
         """Header and rows: what clips show and how far they are from rendered ones.
 
@@ -155,7 +161,7 @@ class ComparisonReport:
                     str(item.distances.rendered),
                     str(item.distances.kernel),
                 ]
-            rows.append([item.model, *shares, *(found[:2] if brief else found)])
+            rows.append([self.names[item.model], *shares, *(found[:2] if brief else found)])
         return header, rows
 
     def cost_table(self) -> tuple[list[str], list[list[str]]]:
@@ -167,7 +173,7 @@ class ComparisonReport:
             assert cost is not None
             rows.append(
                 [
-                    item.model,
+                    self.names[item.model],
                     f"{cost.seconds_per_clip:.2f}",
                     f"{cost.evaluations_per_clip:g}",
                     f"{cost.num_parameters / 1e6:.2f} M",
@@ -181,7 +187,10 @@ class ComparisonReport:
         """Header and rows: how clips change over time."""
         header = ["model", "motion, pixels per frame", "flicker, %", "frozen steps, %"]
         rows = [
-            [item.model, str(item.movement.magnitude), str(item.movement.flicker), str(item.movement.frozen)]
+            [
+                self.names[item.model],
+                *map(str, (item.movement.magnitude, item.movement.flicker, item.movement.frozen)),
+            ]
             for item in self._finished()
             if item.movement is not None
         ]
@@ -211,6 +220,10 @@ def _cell(value: object, text: Callable[[Any], str]) -> str:
 
 
 def short_names(models: Sequence[str]) -> list[str]:
-    """The last part of each path, where that tells all of them apart."""
-    last = [model.rstrip("/").rsplit("/", 1)[-1] or model for model in models]
-    return last if len(set(last)) == len(last) else list(models)
+    """One part of each path, the last that tells all of them apart; the whole paths if there is none."""
+    paths = [model.rstrip("/").split("/") for model in models]
+    for depth in range(1, max(map(len, paths)) + 1):
+        parts = [path[-min(depth, len(path))] for path in paths]
+        if all(parts) and len(set(parts)) == len(parts):
+            return parts
+    return list(models)
