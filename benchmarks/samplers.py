@@ -47,7 +47,7 @@ GRIDS: dict[str, dict[str, Any]] = {
         "guidance_scales": (1.0, 2.0, 3.0, 5.0),
         "guidance": (
             *("cfg", "rescaled", "interval:low=0.2,high=1", "interval", "apg"),
-            *("apg:eta=0.5,momentum=0", "adaptive"),
+            *("apg:eta=0,momentum=-0.5", "adaptive"),
         ),
         "seeds": (0, 1),
         "reference_steps": 0,
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--only", choices=list(GRIDS), help="one of the grids; all by default")
     parser.add_argument("--world", default="shapes", choices=list(WORLDS))
     parser.add_argument("--num-prompts", type=int, default=200)
-    parser.add_argument("--num-convergence-prompts", type=int, default=16, metavar="INTEGER")
+    parser.add_argument("--num-convergence-prompts", type=int, default=12, metavar="INTEGER")
     parser.add_argument(
         "--reference-steps", type=int, default=50, help="of what schedulers are compared with"
     )

@@ -142,7 +142,7 @@ kinds = videogen.explore(
     schedulers=["euler"],
     steps=[8],
     guidance_scales=[3.0, 5.0],
-    guidance=["cfg", "interval:low=0,high=0.9", "apg"],
+    guidance=["cfg", "interval", "apg"],
     reference_steps=0,
     folder=folder / "guidance",
 )

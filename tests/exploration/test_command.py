@@ -106,7 +106,7 @@ def test_a_clip_tells_its_guidance(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "clip.webp"
     result = run(
         *("generate", "a star", "--model", model, "--seed", 1, "--out", out),
-        *("--guidance-kind", "apg:eta=0.5"),
+        *("--guidance-kind", "apg:momentum=-0.5"),
     )
     assert result.exit_code == 0, result.stderr
     recipe = read_recipe(out)

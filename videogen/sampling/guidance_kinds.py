@@ -139,13 +139,14 @@ class ProjectedGuidance(Guidance):
 
     Attributes:
         eta: In [0, 1].
-        momentum: In (-1, 1); the paper takes -0.5 to -0.75.
+        momentum: In (-1, 1); the paper takes -0.5 to -0.75, with a norm. Without one it spoils clips at large
+            scales.
         norm: At least 0; 0 is none.
     """
 
     name: ClassVar[str] = "apg"
-    eta: float = 0.0
-    momentum: float = -0.5
+    eta: float = 0.5
+    momentum: float = 0.0
     norm: float = 0.0
 
     def __post_init__(self) -> None:
