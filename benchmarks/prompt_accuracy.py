@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 3.0, 5.0])
     parser.add_argument("--num-codec-clips", type=int, default=256)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--batch-size", type=int, default=8, help="clips made together")
     parser.add_argument("--device", default="cpu")
     parser.add_argument(
         "--bf16", action="store_true", help="multiply in bfloat16: sooner where the processor is made for it"
@@ -85,6 +86,7 @@ def measure(pipeline: TextToVideoPipeline, name: str, arguments: argparse.Namesp
         num_prompts=arguments.num_prompts,
         num_codec_clips=arguments.num_codec_clips,
         seed=arguments.seed,
+        batch_size=arguments.batch_size,
         model=name,
         show_progress=True,
     )

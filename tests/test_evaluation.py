@@ -82,8 +82,8 @@ def test_a_world_without_pairs_is_asked_for_none(pipeline: TextToVideoPipeline) 
 def test_clip_k_is_the_clip_of_seed_plus_k(pipeline: TextToVideoPipeline) -> None:
     prompts = evaluation_prompts(SHAPES_MINI, 10, held_out=False)  # more than one batch
     made: list[int] = []
-    clips: list[Tensor] = list(generate_clips(pipeline, prompts, 2, 3.0, 40, made.append))
-    assert sum(made) == len(clips) == 10
+    clips: list[Tensor] = list(generate_clips(pipeline, prompts, 2, 3.0, 40, made.append, batch_size=4))
+    assert made == [4, 4, 2] and len(clips) == 10
     alone = pipeline(
         prompts[9].caption,
         num_inference_steps=2,
@@ -109,6 +109,7 @@ def test_codec_psnr_is_the_same_whatever_the_number_of_clips(pipeline: TextToVid
         ({"num_inference_steps": [4, 0]}, "`num_inference_steps`"),
         ({"guidance_scales": [3.0, float("nan")]}, "`guidance_scales`"),
         ({"num_prompts": 0}, "`num_prompts`"),
+        ({"batch_size": 0}, "`batch_size`"),
     ],
 )
 def test_wrong_arguments_are_refused(
@@ -123,8 +124,8 @@ def test_command_writes_the_report(pipeline: TextToVideoPipeline, tmp_path: Path
     pipeline.save_pretrained(tmp_path / "model")
     app = Typer()
     app.command()(evaluate_command)
-    sizes = ["--world", "shapes-mini", "--num-prompts", "1", "--num-codec-clips", "2"]
-    settings = ["--steps", "1", "--steps", "2", "--guidance", "1"]
+    sizes = ["--world", "shapes-mini", "--num-prompts", "1", "--num-codec-clips", "2", "--batch-size", "3"]
+    settings = ["--steps", "1", "--steps", "2", "--guidance", "1", "--dtype", "bfloat16"]
     paths = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "page.md")]
     result = CliRunner().invoke(app, [*sizes, *settings, *paths])
     assert result.exit_code == 0, result.output

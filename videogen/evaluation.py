@@ -170,6 +170,7 @@ def evaluate(
     num_prompts: int = 400,
     num_codec_clips: int = 256,
     seed: int = 0,
+    batch_size: int = BATCH_SIZE,
     model: str = "the model",
     show_progress: bool = False,
 ) -> EvaluationReport:
@@ -183,6 +184,7 @@ def evaluate(
         num_prompts: Prompts of each kind.
         num_codec_clips: Clips that the codec is measured on.
         seed: Of prompts and noise.
+        batch_size: Clips that are made in one call; each is the one made alone but for rounding.
         model: Name of the model in the report.
         show_progress: Whether to show a bar with the time left.
 
@@ -190,7 +192,7 @@ def evaluate(
         ValueError: If an argument is out of range; before any computation.
         FloatingPointError: If a clip is not finite.
     """
-    _check_arguments(world, num_inference_steps, guidance_scales, num_prompts, num_codec_clips)
+    _check_arguments(world, num_inference_steps, guidance_scales, num_prompts, num_codec_clips, batch_size)
     prompts = {
         kind: evaluation_prompts(
             WORLDS[world], num_prompts, held_out=held_out, num_objects=num_objects, seed=seed
@@ -209,7 +211,13 @@ def evaluate(
             for kind, wanted in prompts.items():
                 progress.update(task, description=f"{steps} steps, guidance {scale:g}, {kind}")
                 clips = generate_clips(
-                    pipeline, wanted, steps, scale, seed, lambda count: progress.advance(task, count)
+                    pipeline,
+                    wanted,
+                    steps,
+                    scale,
+                    seed,
+                    lambda count: progress.advance(task, count),
+                    batch_size,
                 )
                 accuracy[kind] = measure_prompt_accuracy(clips, wanted)
             settings.append(SettingResult(steps, scale, seconds, accuracy))
@@ -235,10 +243,11 @@ def generate_clips(
     guidance_scale: float,
     seed: int,
     on_batch: Callable[[int], object],
+    batch_size: int = BATCH_SIZE,
 ) -> Iterator[Tensor]:
     """Yield for each prompt its clip `(3, F, H, W)` in [-1, 1]; tell `on_batch` how many were just made."""
-    for first in range(0, len(prompts), BATCH_SIZE):
-        captions = [prompt.caption for prompt in prompts[first : first + BATCH_SIZE]]
+    for first in range(0, len(prompts), batch_size):
+        captions = [prompt.caption for prompt in prompts[first : first + batch_size]]
         latents = pipeline(
             captions,
             **_settings_of(pipeline, num_inference_steps, guidance_scale),
@@ -307,10 +316,12 @@ def _check_arguments(
     guidance_scales: Sequence[float],
     num_prompts: int,
     num_codec_clips: int,
+    batch_size: int,
 ) -> None:
     if world not in WORLDS:
         raise ValueError(f"`world` must be one of {', '.join(WORLDS)}, got {world!r}")
-    for name, count in (("num_prompts", num_prompts), ("num_codec_clips", num_codec_clips)):
+    counts = {"num_prompts": num_prompts, "num_codec_clips": num_codec_clips, "batch_size": batch_size}
+    for name, count in counts.items():
         if count < 1:
             raise ValueError(f"`{name}` must be at least 1, got {count}")
     if not num_inference_steps or min(num_inference_steps) < 1:

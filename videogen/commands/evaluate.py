@@ -25,7 +25,11 @@ def evaluate_command(
     ] = None,
     num_codec_clips: Annotated[int, typer.Option(help="Clips that the codec is measured on.")] = 256,
     seed: Annotated[int, typer.Option(help="Of prompts and noise.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Clips made together.")] = 8,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
+    dtype: Annotated[
+        str, typer.Option(metavar="NAME", help="float32, bfloat16 or float16: sooner where it is fast.")
+    ] = "float32",
     out: Annotated[
         Path, typer.Option(help="Report to write, ending in .md; all numbers go beside it as .json.")
     ] = Path("report.md"),
@@ -39,11 +43,11 @@ def evaluate_command(
     from rich.console import Console
     from rich.table import Table
 
-    from videogen.commands.generate import check_device
+    from videogen.commands.generate import check_device, check_dtype
     from videogen.evaluation import evaluate
     from videogen.pipelines.loading import load
 
-    pipeline = load(model, device=check_device(device))
+    pipeline = load(model, device=check_device(device), dtype=check_dtype(dtype))
     pipeline.set_progress_bar_config(disable=True)
     own = asdict(pipeline.defaults)
     for option, name, given in (
@@ -60,6 +64,7 @@ def evaluate_command(
         num_prompts=num_prompts,
         num_codec_clips=num_codec_clips,
         seed=seed,
+        batch_size=batch_size,
         model=model or "the embedded model",
         show_progress=True,
     )
