@@ -123,8 +123,8 @@ def facts(exploration: Exploration) -> str:
     setup = exploration.setup
     text = (
         f"Of {setup['model']} (weights {setup['weights'][:12]}): {len(setup['prompts'])} prompts, "
-        f"{len(setup['seeds'])} clips of each, {setup['clip'][0]} frames of {setup['clip'][2]}x"
-        f"{setup['clip'][1]}; in {setup['dtype']} on {setup['device']}, {setup['num_threads']} threads, "
+        f"clips of each: {len(setup['seeds'])}, {setup['clip'][0]} frames of {setup['clip'][2]}x"
+        f"{setup['clip'][1]}; in {setup['dtype']} on {setup['device']}, threads: {setup['num_threads']}, "
         f"{setup['batch_size']} clips at a time, torch {setup['versions']['torch']}. "
         "In brackets 95 % intervals: Wilson for shares, bootstrap for means."
     )
