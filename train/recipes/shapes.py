@@ -8,6 +8,7 @@ The embedded weights are made by `shapes_codec`, `shapes_decoder`, `shapes_t2v`,
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from videogen.data.shapes.dataset import Drill, ShapesClips, ShapesCrops
 from videogen.train.config import TrainConfig
@@ -99,9 +100,7 @@ def shapes_t2v_longer() -> TrainConfig:
     return replace(
         shapes_t2v(),
         name="shapes_t2v_longer",
-        objective=DiffusionObjectiveConfig(
-            codec=f"{RUNS}/shapes_codec/result", init_from=f"{RUNS}/shapes_t2v/result", seed=1
-        ),
+        objective=_go_on(shapes_t2v(), seed=1),
         source=ShapesClips(seed=5, two_object_rate=0.15),
         num_steps=3700,
         learning_rate=2e-3,
@@ -115,12 +114,7 @@ def shapes_t2v_longest() -> TrainConfig:
     return replace(
         shapes_t2v_longer(),
         name="shapes_t2v_longest",
-        objective=DiffusionObjectiveConfig(
-            codec=f"{RUNS}/shapes_codec/result",
-            network=UViTConfig(token_convs=True),
-            init_from=f"{RUNS}/shapes_t2v_longer/result",
-            seed=2,
-        ),
+        objective=_go_on(shapes_t2v_longer(), seed=2, network=UViTConfig(token_convs=True)),
         source=ShapesClips(seed=6, two_object_rate=0.15),
         num_steps=3700,
         batch_size=64,
@@ -136,14 +130,7 @@ def shapes_t2v_drilled() -> TrainConfig:
     return replace(
         shapes_t2v_longest(),
         name="shapes_t2v_drilled",
-        objective=DiffusionObjectiveConfig(
-            codec=f"{RUNS}/shapes_codec/result",
-            network=UViTConfig(token_convs=True),
-            init_from=f"{RUNS}/shapes_t2v_longest/result",
-            time_mean=1.1,
-            time_std=1.5,
-            seed=3,
-        ),
+        objective=_go_on(shapes_t2v_longest(), seed=3, time_mean=1.1, time_std=1.5),
         source=ShapesClips(
             seed=7, two_object_rate=0.1, drills=(Drill(0.4, motions=("bounce", "orbit", "rotate")),)
         ),
@@ -162,14 +149,7 @@ def shapes_t2v_turned() -> TrainConfig:
     return replace(
         shapes_t2v_drilled(),
         name="shapes_t2v_turned",
-        objective=DiffusionObjectiveConfig(
-            codec=f"{RUNS}/shapes_codec/result",
-            network=UViTConfig(token_convs=True),
-            init_from=f"{RUNS}/shapes_t2v_drilled/result",
-            time_mean=1.2,
-            time_std=1.4,
-            seed=4,
-        ),
+        objective=_go_on(shapes_t2v_drilled(), seed=4, time_mean=1.2, time_std=1.4),
         source=ShapesClips(
             seed=8,
             two_object_rate=0.1,
@@ -195,14 +175,7 @@ def shapes_t2v_finer() -> TrainConfig:
     return replace(
         shapes_t2v_turned(),
         name="shapes_t2v_finer",
-        objective=DiffusionObjectiveConfig(
-            codec=f"{RUNS}/shapes_codec/result",
-            network=UViTConfig(token_convs=True),
-            init_from=f"{RUNS}/shapes_t2v_turned/result",
-            time_mean=1.2,
-            time_std=1.4,
-            seed=5,
-        ),
+        objective=_go_on(shapes_t2v_turned(), seed=5),
         source=ShapesClips(
             seed=9,
             two_object_rate=0.1,
@@ -216,3 +189,9 @@ def shapes_t2v_finer() -> TrainConfig:
         decay_steps=3900,
         seed=5,
     )
+
+
+def _go_on(before: TrainConfig, seed: int, **changes: Any) -> DiffusionObjectiveConfig:
+    """The objective of a run, to go on from its result."""
+    assert isinstance(before.objective, DiffusionObjectiveConfig)
+    return replace(before.objective, init_from=f"{RUNS}/{before.name}/result", seed=seed, **changes)

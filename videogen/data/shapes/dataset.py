@@ -101,7 +101,7 @@ class ShapesClips:
         world = WORLDS[self.world]
         if self.two_object_rate is not None:
             world = replace(world, two_object_rate=self.two_object_rate)
-        share = Random(f"drill/{self.seed}/{sample_id}").random()
+        share = Random(f"drill/{self.seed}/{sample_id}").random() if self.drills else 0.0
         for drill in self.drills:
             if share < drill.rate:
                 world = drill.narrow(world)
