@@ -126,10 +126,11 @@ class TrainConfig:
         return self.learning_rate * min(1.0, rise, fall)
 
     def with_num_steps(self, num_steps: int) -> TrainConfig:
-        """The same run, shorter or longer: warm-up and decay keep their share of it."""
+        """The same run, shorter or longer: warm-up, decay and what the objective anneals keep their share."""
         share = num_steps / self.num_steps
         return dataclasses.replace(
             self,
+            objective=self.objective.stretched(share),
             num_steps=num_steps,
             warmup_steps=int(self.warmup_steps * share),
             decay_steps=int(self.decay_steps * share),

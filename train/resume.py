@@ -20,6 +20,7 @@ HARMLESS = frozenset(
         "best_by",
         "preview_every",
         "num_data_workers",
+        "objective.preview_prompts",
     }
 )
 """Settings that may change between two parts of a run: they leave the weights alone, bit for bit."""
@@ -29,6 +30,9 @@ ROUNDING = frozenset({"gradient_accumulation_steps"})
 
 SCHEDULE = frozenset({"warmup_steps", "decay_steps"})
 """Settings that may change together with `num_steps`."""
+
+STRETCHED = frozenset({"objective.anneal_clips"})
+"""Settings of objectives that may change together with `num_steps`: those that `stretched` moves."""
 
 
 def newest_readable(folder: Path, *, warn: bool = True) -> tuple[Path, Checkpoint] | None:
@@ -76,7 +80,7 @@ def check_settings(config: TrainConfig, checkpoint: Checkpoint, path: Path) -> l
         ValueError: With the names of the settings that differ, and their values.
     """
     changes = {name: pair for name, *pair in _changes(config, checkpoint.config) if name not in HARMLESS}
-    allowed = ROUNDING | ({"num_steps"} | SCHEDULE if "num_steps" in changes else set())
+    allowed = ROUNDING | ({"num_steps"} | SCHEDULE | STRETCHED if "num_steps" in changes else set())
     refused = [name for name in changes if name not in allowed]
     if refused:
         listed = "; ".join(f"`{name}` was {changes[name][0]!r}, got {changes[name][1]!r}" for name in refused)
@@ -92,6 +96,10 @@ def check_settings(config: TrainConfig, checkpoint: Checkpoint, path: Path) -> l
     notes = []
     if "num_steps" in changes:
         notes.append(_about_schedule(config, checkpoint, changes))
+    notes += [
+        f"`{name}` was {changes[name][0]} and is {changes[name][1]}: what has passed is not done again"
+        for name in STRETCHED & changes.keys()
+    ]
     notes += [
         f"`{name}` was {changes[name][0]} and is {changes[name][1]}: the weights stay the same "
         "up to the order of floating-point sums, not bit for bit"

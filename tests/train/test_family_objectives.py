@@ -50,6 +50,12 @@ CONFIGS: dict[str, LatentObjectiveConfig] = {
     "dit": DiffusionObjectiveConfig(network=DiTConfig(num_layers=1, **_SIZES), **_TEXT),
 }
 
+_ADVERSARIAL_ALONE: dict[str, Any] = {
+    "gamma": (0.0, 0.0),
+    "contrast_weight": (0.0, 0.0),
+    "coverage_weight": 0.0,
+}
+
 
 @pytest.fixture(scope="module")
 def codec_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -155,7 +161,7 @@ def test_previews_are_clips_with_captions(family: str, codec_folder: Path) -> No
         **(pipeline.components | {"defaults": dataclasses.asdict(pipeline.defaults) | size})
     )
     previews = objective.preview()
-    assert len(previews) == 6
+    assert [caption for caption, _ in previews] == list(objective.latent_settings.preview_prompts)
     assert all(frames.shape == (4, 16, 16, 3) and caption for caption, frames in previews)
 
 
@@ -217,7 +223,7 @@ def test_the_loss_of_the_transformer_is_on_hidden_tokens_alone(codec_folder: Pat
 
 @torch.no_grad()
 def test_phases_of_the_gan_are_mirror_images_and_train_their_own(codec_folder: Path) -> None:
-    objective = make_objective("gan", codec_folder, gamma=0.0, contrast_weight=0.0, caption_dropout=0.0)
+    objective = make_objective("gan", codec_folder, caption_dropout=0.0, **_ADVERSARIAL_ALONE)
     names = {phase: {name for name, _ in objective.trained_parameters(phase)} for phase in objective.phases}
     trained = {name for name, value in objective.named_parameters() if value.requires_grad}
     assert names["generator"] | names["discriminator"] == trained
@@ -237,6 +243,62 @@ def test_the_generator_phase_leaves_no_gradient_in_the_discriminator(codec_folde
     objective(CLIPS.batch(range(2)), "generator")["loss"].backward()
     assert all(value.grad is None for name, value in objective.named_parameters() if "discriminator" in name)
     assert objective.generator.head.conv_out.weight.grad.abs().max() > 0
+
+
+@torch.no_grad()
+def test_the_nearest_of_the_candidates_is_drawn_towards_the_real_clip(codec_folder: Path) -> None:
+    weight = 5.0
+    settings = _ADVERSARIAL_ALONE | {"coverage_weight": weight, "num_candidates": 3, "caption_dropout": 0.0}
+    objective = make_objective("gan", codec_folder, **settings)
+    randomise(objective.generator)
+    batch = CLIPS.batch(range(2))
+    losses = objective(batch, "generator")
+    text = objective.text_encoder.encode(list(batch.captions))
+    draws = objective.generators(batch)
+    distances = torch.empty(2, 3)
+    for row, generator in enumerate(draws):
+        torch.rand((), generator=generator)  # for the dropout of the caption
+        for candidate, noise in enumerate(torch.randn(3, 4, generator=generator)):
+            real = objective.latents(batch)[row : row + 1]
+            made = objective.generator(
+                noise[None], tuple(real.shape[2:]),
+                text.prompt_embeds[row : row + 1], text.attention_mask[row : row + 1],
+            )  # fmt: skip
+            distances[row, candidate] = F.mse_loss(made, real)
+    assert distances.std(1).min() > 1e-3  # candidates differ
+    torch.testing.assert_close(losses["coverage"], distances.min(1).values.mean(), rtol=1e-4, atol=0)
+    torch.testing.assert_close(losses["loss"], losses["adversarial"] + weight * losses["coverage"])
+
+
+def test_weights_of_the_gan_fall_by_the_place_in_the_stream(codec_folder: Path) -> None:
+    objective = make_objective("gan", codec_folder, anneal_clips=(100, 200))
+
+    def weight_at(place: int, ends: tuple[float, float] = (8.0, 0.5)) -> float:
+        found: float = objective._annealed(ends, replace(CLIPS.batch(range(2)), sample_ids=(place, 999)))
+        return found
+
+    places = (0, 100, 150, 200, 10_000)
+    assert [weight_at(place) for place in places] == pytest.approx([8.0, 8.0, 2.0, 0.5, 0.5])
+    assert [weight_at(place, (0.0, 0.0)) for place in places] == [0.0] * 5
+    sudden = replace(objective.settings, anneal_clips=(100, 100))
+    objective.settings = sudden
+    assert [weight_at(place) for place in (100, 101)] == [8.0, 0.5]
+
+
+def test_a_longer_run_of_the_gan_anneals_at_the_same_share(codec_folder: Path, tmp_path: Path) -> None:
+    run = make_run("gan", codec_folder)
+    longer = run.with_num_steps(6)
+    assert isinstance(longer.objective, GANObjectiveConfig)
+    assert longer.objective.anneal_clips == (60_000, 90_000)
+    train(run, tmp_path, cpu=True)
+    with (
+        pytest.warns(UserWarning, match="now has 6 steps instead of 3"),
+        pytest.warns(UserWarning, match=r"`objective.anneal_clips` was \[30000, 45000\] and is"),
+    ):
+        assert train(longer, tmp_path, cpu=True).step == 6
+    moved = replace(longer, objective=replace(longer.objective, anneal_clips=(0, 1)))
+    with pytest.raises(ValueError, match=r"other settings: `objective.anneal_clips` was \[60000, 90000\]"):
+        train(moved, tmp_path, cpu=True)
 
 
 @torch.no_grad()
@@ -281,7 +343,7 @@ def test_the_contrast_finds_clips_by_their_captions_and_equal_ones_are_no_rivals
 
 
 def test_gradient_penalties_are_the_squared_norms(codec_folder: Path) -> None:
-    objective = make_objective("gan", codec_folder, gamma=2.0, penalty_rate=1.0, contrast_weight=0.0)
+    objective = make_objective("gan", codec_folder)
     objective.double()
     latents = torch.randn(2, 4, 1, 2, 2, dtype=torch.float64)
     captions = torch.randn(2, 16, dtype=torch.float64)
@@ -307,7 +369,14 @@ def test_gradient_penalties_are_the_squared_norms(codec_folder: Path) -> None:
         (lambda: VAEObjectiveConfig(free_nats=-1.0), "`free_nats` must be at least 0, got -1.0"),
         (lambda: VAEObjectiveConfig(group_weights=(1.0, 1.0, -1.0)), "`group_weights` must be 3 numbers"),
         (lambda: RNNObjectiveConfig(feedback_rate=2.0), "`feedback_rate` must be between 0 and 1, got 2.0"),
-        (lambda: GANObjectiveConfig(gamma=-1.0), "`gamma` must be at least 0, got -1.0"),
+        (lambda: GANObjectiveConfig(gamma=(-1.0, 0.0)), "`gamma` must be two numbers of at least 0"),
+        (
+            lambda: GANObjectiveConfig(contrast_weight=(1.0, math.inf)),
+            "`contrast_weight` must be two numbers",
+        ),
+        (lambda: GANObjectiveConfig(anneal_clips=(8, 4)), "`anneal_clips` must be two places in order"),
+        (lambda: GANObjectiveConfig(coverage_weight=-1.0), "`coverage_weight` must be at least 0, got -1.0"),
+        (lambda: GANObjectiveConfig(num_candidates=0), "`num_candidates` must be at least 1, got 0"),
         (lambda: GANObjectiveConfig(penalty_rate=0.0), "`penalty_rate` must be above 0"),
         (lambda: TransformerObjectiveConfig(draws_per_token=0), "`draws_per_token` must be at least 1"),
     ],

@@ -58,6 +58,10 @@ class ObjectiveConfig(ABC):
     def build(self) -> Objective:
         """Make the objective, with freshly initialised networks."""
 
+    def stretched(self, share: float) -> ObjectiveConfig:
+        """The same for a run of `share` times the steps: places in the stream of clips move along."""
+        return self
+
 
 def check_result(name: str, folder: str | None) -> None:
     """Raise ValueError if a setting of that name is another run's result folder, and it is not there."""

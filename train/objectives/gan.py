@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.data.batch import Batch
 from videogen.models.gan import GANDiscriminator3D, GANGenerator3D
+from videogen.models.text_context import TextContext
 from videogen.pipelines.family_pipelines import GANPipeline
 from videogen.sampling.noise import sample_noise
 from videogen.text.contract import EncodedText
@@ -34,9 +35,13 @@ class GANObjectiveConfig(LatentObjectiveConfig):
         conv_dim: Of the generator.
         discriminator_size: The `hidden_size` of the discriminator.
         discriminator_layers: Its `num_layers`.
-        gamma: Weight of the gradient penalties.
+        gamma: Weight of the gradient penalties, at first and in the end.
         penalty_rate: Share of a batch that they are computed on.
-        contrast_weight: Weight of telling captions apart, of both phases.
+        contrast_weight: Weight of telling captions apart, of both phases, at first and in the end.
+        anneal_clips: The first and the last clip of the stream between which `gamma` and `contrast_weight`
+            go from the one to the other.
+        coverage_weight: Weight of the distance from real clips to the nearest clips of the generator.
+        num_candidates: Clips that the nearest one is chosen from.
     """
 
     caption_dropout: float = 0.0
@@ -47,17 +52,32 @@ class GANObjectiveConfig(LatentObjectiveConfig):
     conv_dim: int = 64
     discriminator_size: int = 128
     discriminator_layers: int = 3
-    gamma: float = 10.0
+    gamma: tuple[float, float] = (10.0, 0.3)
     penalty_rate: float = 0.25
-    contrast_weight: float = 1.0
+    contrast_weight: tuple[float, float] = (1.0, 0.3)
+    anneal_clips: tuple[int, int] = (30_000, 45_000)
+    coverage_weight: float = 2.0
+    num_candidates: int = 4
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
         for name in ("gamma", "contrast_weight"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if len(value) != 2 or not all(0 <= weight < math.inf for weight in value):
+                raise ValueError(f"`{name}` must be two numbers of at least 0, got {value}")
+        if len(self.anneal_clips) != 2 or not 0 <= self.anneal_clips[0] <= self.anneal_clips[1]:
+            raise ValueError(f"`anneal_clips` must be two places in order, got {self.anneal_clips}")
+        if not 0 <= self.coverage_weight < math.inf:
+            raise ValueError(f"`coverage_weight` must be at least 0, got {self.coverage_weight}")
+        if self.num_candidates < 1:
+            raise ValueError(f"`num_candidates` must be at least 1, got {self.num_candidates}")
         if not 0 < self.penalty_rate <= 1:
             raise ValueError(f"`penalty_rate` must be above 0 and at most 1, got {self.penalty_rate}")
+
+    def stretched(self, share: float) -> GANObjectiveConfig:
+        """For a longer or shorter run: the weights fall at the same share of it."""
+        first, last = (round(place * share) for place in self.anneal_clips)
+        return replace(self, anneal_clips=(first, last))
 
     def build(self) -> GANObjective:
         """Make the objective."""
@@ -91,6 +111,11 @@ class GANObjective(LatentObjective):
     find that of a real clip, and the generator's clips are to be found by theirs. Against a single wrong
     caption, which most often differs in colour, D never learned to see motion. The rivals are those of a
     process's part of the batch. D has a text encoder of its own, which is not saved with the pipeline.
+
+    That every real clip can be made, a third loss of the generator makes sure (implicit maximum likelihood,
+    Li and Malik 2018, arXiv:1809.09087, eq. 1; beside a discriminator, Yu et al. 2020, arXiv:2004.03355): of
+    a few clips from the real one's caption the nearest is drawn towards it. Without it the generator comes to
+    ignore its noise. `gamma` falls as in R3GAN: a flat D teaches what is asked for, a sharp one how it looks.
     """
 
     phases = ("discriminator", "generator")
@@ -126,15 +151,30 @@ class GANObjective(LatentObjective):
         real = self._latents_of(batch)
         generators = self.generators(batch)
         draws = draw_uniform(generators)
-        noise = sample_noise((self.settings.noise_dim,), generators).to(real)
+        noises = sample_noise((self.settings.num_candidates, self.settings.noise_dim), generators).to(real)
         text = self.encode_captions(batch, draws)
-        size = (real.shape[2], real.shape[3], real.shape[4])
+        with torch.set_grad_enabled(phase == "generator"):
+            context = self.generator.text_context(text.prompt_embeds, text.attention_mask)
+            noise = noises[:, 0]
+            if phase == "generator" and self.settings.coverage_weight:
+                noise = self._nearest(real, noises, context)
+            fake = self._generate(noise, real, context)
+        captions = self._discriminator_text(batch, draws)
         if phase == "generator":
-            fake = self.generator(noise, size, text.prompt_embeds, text.attention_mask).float()
-            return self._generator_loss(batch, real, fake, self._discriminator_text(batch, draws).detach())
-        with torch.no_grad():
-            fake = self.generator(noise, size, text.prompt_embeds, text.attention_mask).float()
-        return self._discriminator_loss(batch, real, fake, self._discriminator_text(batch, draws))
+            return self._generator_loss(batch, real, fake, captions.detach())
+        return self._discriminator_loss(batch, real, fake, captions)
+
+    def _generate(self, noise: Tensor, real: Tensor, text: TextContext) -> Tensor:
+        """Clips `(B, C, f, h, w)` float32 of the size of real ones."""
+        size = (real.shape[2], real.shape[3], real.shape[4])
+        return self.generator(noise, size, text).float()
+
+    @torch.no_grad()
+    def _nearest(self, real: Tensor, noises: Tensor, text: TextContext) -> Tensor:
+        """Of each clip's candidates `(B, K, noise_dim)` the one whose clip is nearest to the real one."""
+        clips = [self._generate(noise, real, text) for noise in noises.unbind(1)]
+        distances = torch.stack([(clip - real).square().mean((1, 2, 3, 4)) for clip in clips], dim=1)
+        return noises[torch.arange(len(noises)), distances.argmin(1)]
 
     def _generator_loss(
         self, batch: Batch, real: Tensor, fake: Tensor, captions: Tensor
@@ -147,10 +187,14 @@ class GANObjective(LatentObjective):
             fake_scores = discriminator.scores(features, captions).float()
             contrast = self._contrast(batch, features, captions)
         adversarial = F.softplus(real_scores - fake_scores).mean()
+        coverage = (fake - real).square().mean()
         return {
-            "loss": adversarial + self.settings.contrast_weight * contrast,
+            "loss": adversarial
+            + self._annealed(self.settings.contrast_weight, batch) * contrast
+            + self.settings.coverage_weight * coverage,
             "adversarial": adversarial.detach(),
             "contrast": contrast.detach(),
+            "coverage": coverage.detach(),
         }
 
     def _discriminator_loss(
@@ -168,12 +212,23 @@ class GANObjective(LatentObjective):
             fake[:count], captions[:count]
         )
         return {
-            "loss": adversarial + settings.contrast_weight * contrast + settings.gamma / 2 * penalty,
+            "loss": adversarial
+            + self._annealed(settings.contrast_weight, batch) * contrast
+            + self._annealed(settings.gamma, batch) / 2 * penalty,
             "adversarial": adversarial.detach(),
             "contrast": contrast.detach(),
             "penalty": penalty.detach(),
             "right": (real_scores > fake_scores).float().mean(),
         }
+
+    def _annealed(self, weight: tuple[float, float], batch: Batch) -> float:
+        """A weight at the place of a batch in the stream, on a geometric way from first to last.
+
+        By its place and nothing else, a resumed run has the weights of one that was never stopped.
+        """
+        first, last = self.settings.anneal_clips
+        share = min(max((batch.sample_ids[0] - first) / max(last - first, 1), 0.0), 1.0)
+        return weight[0] ** (1 - share) * weight[1] ** share
 
     def _contrast(self, batch: Batch, features: Tensor, captions: Tensor) -> Tensor:
         """Cross-entropy of finding captions by clips and clips by captions; equal captions are no rivals."""

@@ -43,6 +43,7 @@ class LatentObjectiveConfig(ObjectiveConfig):
         text_layers: Its blocks.
         caption_dropout: Share of clips trained without their caption: for classifier-free guidance where a
             family has it, and for the empty prompt.
+        preview_prompts: Of the clips that are made on the way.
         seed: Of everything random in the treatment of a clip.
     """
 
@@ -50,6 +51,7 @@ class LatentObjectiveConfig(ObjectiveConfig):
     text_dim: int = 256
     text_layers: int = 2
     caption_dropout: float = 0.1
+    preview_prompts: tuple[str, ...] = PREVIEW_PROMPTS
     seed: int = 0
 
     def load_codec(self) -> VideoAutoencoder:
@@ -132,11 +134,12 @@ class LatentObjective(Objective):
         self.pipeline().save_pretrained(folder)
 
     def preview(self) -> list[tuple[str, np.ndarray]]:
-        """Clips of a few fixed prompts."""
+        """Clips of `preview_prompts`."""
+        prompts = self.latent_settings.preview_prompts
         pipeline = self.pipeline()
         pipeline.set_progress_bar_config(disable=True)
-        frames = pipeline(PREVIEW_PROMPTS, seed=0, output_type="pt", return_dict=False)[0]
-        return list(zip(PREVIEW_PROMPTS, (frames * 255).round().byte().numpy(), strict=True))
+        frames = pipeline(prompts, seed=0, output_type="pt", return_dict=False)[0]
+        return list(zip(prompts, (frames * 255).round().byte().numpy(), strict=True))
 
 
 def draw_uniform(generators: Sequence[torch.Generator]) -> list[float]:

@@ -18,6 +18,16 @@ from videogen.train.objectives.rnn import RNNObjectiveConfig
 from videogen.train.objectives.transformer import TransformerObjectiveConfig
 from videogen.train.objectives.vae import VAEObjectiveConfig
 
+_PREVIEW_PROMPTS = tuple(
+    f"a large {thing} moves {direction} on a {background} background"
+    for thing, direction, background in (
+        ("red circle", "left", "black"),
+        ("blue square", "up", "white"),
+        ("yellow triangle", "right", "black"),
+        ("green circle", "down", "white"),
+    )
+)
+
 
 def shapes_mini_vae() -> TrainConfig:
     """The hierarchical variational autoencoder."""
@@ -47,15 +57,17 @@ def shapes_mini_uvit() -> TrainConfig:
 
 
 def shapes_mini_gan() -> TrainConfig:
-    """The adversarial pair: smaller steps, and losses that say nothing of which checkpoint is best."""
-    recipe = _recipe("gan", GANObjectiveConfig(), num_steps=950)
-    return replace(recipe, learning_rate=1e-3, best_by="")
+    """The adversarial pair: longer, with smaller steps; no loss of it says which checkpoint is best."""
+    num_steps, batch_size = 2300, 32
+    places = num_steps * batch_size * 2 // 5, num_steps * batch_size * 3 // 5
+    recipe = _recipe("gan", GANObjectiveConfig(anneal_clips=places), num_steps)
+    return replace(recipe, learning_rate=1e-3, decay_steps=num_steps * 35 // 100, best_by="")
 
 
 def _recipe(family: str, objective: LatentObjectiveConfig, num_steps: int) -> TrainConfig:
     return TrainConfig(
         name=f"shapes_mini_{family}",
-        objective=replace(objective, text_dim=128, text_layers=1),
+        objective=replace(objective, text_dim=128, text_layers=1, preview_prompts=_PREVIEW_PROMPTS),
         source=ShapesClips(world="shapes-mini"),
         num_steps=num_steps,
         batch_size=32,

@@ -30,6 +30,8 @@ from videogen.models.transformer_layers import (
 )
 from videogen.sampling.noise import sample_noise
 
+_NOISE_GAIN = 4.0  # noise starts louder than places, so that it is not ignored
+
 
 class GANGenerator3D(ModelMixin, ConfigMixin):
     """From noise and a prompt to a latent clip, in one step.
@@ -60,9 +62,10 @@ class GANGenerator3D(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         self.text_embedding = nn.Linear(cross_attention_dim, hidden_size)
-        self.noise_embedding = nn.Sequential(
-            nn.Linear(noise_dim, hidden_size), nn.SiLU(), nn.Linear(hidden_size, hidden_size)
-        )
+        last = nn.Linear(hidden_size, hidden_size)
+        with torch.no_grad():
+            last.weight *= _NOISE_GAIN
+        self.noise_embedding = nn.Sequential(nn.Linear(noise_dim, hidden_size), nn.SiLU(), last)
         self.transformer = GridTransformer(hidden_size, num_layers, num_attention_heads, cross_attention_dim)
         self.head = LatentsHead(hidden_size, in_channels, conv_dim)
 
