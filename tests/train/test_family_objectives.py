@@ -365,6 +365,13 @@ def test_gradient_penalties_are_the_squared_norms(codec_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
+        (
+            lambda: VAEObjectiveConfig(caption_dropout=1.5),
+            "`caption_dropout` must be between 0 and 1",
+        ),
+        (lambda: RNNObjectiveConfig(preview_prompts=()), "`preview_prompts` must hold a prompt"),
+        (lambda: DiffusionObjectiveConfig(time_mean=math.nan), "`time_mean` must be a number, got nan"),
+        (lambda: DiffusionObjectiveConfig(time_std=-1.0), "`time_std` must be at least 0, got -1.0"),
         (lambda: VAEObjectiveConfig(least_std=0.0), "`least_std` must be between 0 and 1, got 0.0"),
         (lambda: VAEObjectiveConfig(free_nats=-1.0), "`free_nats` must be at least 0, got -1.0"),
         (lambda: VAEObjectiveConfig(group_weights=(1.0, 1.0, -1.0)), "`group_weights` must be 3 numbers"),

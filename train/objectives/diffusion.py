@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -114,6 +115,14 @@ class DiffusionObjectiveConfig(LatentObjectiveConfig):
     time_mean: float = 1.2
     time_std: float = 1.8
     init_from: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        super().__post_init__()
+        if not math.isfinite(self.time_mean):
+            raise ValueError(f"`time_mean` must be a number, got {self.time_mean}")
+        if not 0 <= self.time_std < math.inf:
+            raise ValueError(f"`time_std` must be at least 0, got {self.time_std}")
 
     def build(self) -> DiffusionObjective:
         """Make the objective: the frozen codec, and a new or given denoiser and text encoder.

@@ -61,6 +61,7 @@ class GANObjectiveConfig(LatentObjectiveConfig):
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
+        super().__post_init__()
         for name in ("gamma", "contrast_weight"):
             value = getattr(self, name)
             if len(value) != 2 or not all(0 <= weight < math.inf for weight in value):

@@ -54,6 +54,13 @@ class LatentObjectiveConfig(ObjectiveConfig):
     preview_prompts: tuple[str, ...] = PREVIEW_PROMPTS
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        if not 0 <= self.caption_dropout <= 1:
+            raise ValueError(f"`caption_dropout` must be between 0 and 1, got {self.caption_dropout}")
+        if not self.preview_prompts:
+            raise ValueError("`preview_prompts` must hold a prompt, got ()")
+
     def load_codec(self) -> VideoAutoencoder:
         """The codec.
 

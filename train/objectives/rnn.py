@@ -55,6 +55,7 @@ class RNNObjectiveConfig(LatentObjectiveConfig):
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
+        super().__post_init__()
         check_variational(self.least_std, self.free_nats, self.warm_up_clips)
         if not 0 <= self.feedback_rate <= 1:
             raise ValueError(f"`feedback_rate` must be between 0 and 1, got {self.feedback_rate}")

@@ -49,6 +49,7 @@ class TransformerObjectiveConfig(LatentObjectiveConfig):
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
+        super().__post_init__()
         if self.draws_per_token < 1:
             raise ValueError(f"`draws_per_token` must be at least 1, got {self.draws_per_token}")
 

@@ -58,6 +58,7 @@ class VAEObjectiveConfig(LatentObjectiveConfig):
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
+        super().__post_init__()
         check_variational(self.least_std, self.free_nats, self.warm_up_clips)
         if len(self.group_weights) != len(GROUPS) or min(self.group_weights) < 0:
             raise ValueError(
