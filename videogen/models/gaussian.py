@@ -26,17 +26,13 @@ class Gaussian:
     log_std: Tensor
 
     @classmethod
-    def of(cls, parameters: Tensor, beside: Gaussian | None = None) -> Gaussian:
+    def of(cls, parameters: Tensor) -> Gaussian:
         """Read from the output `(..., 2 Z)` of a network, with deviations between 0.7 % and 7.4.
 
         Args:
             parameters: Mean and logarithm of the deviation; zeros are the standard normal distribution.
-            beside: What they are relative to: a posterior that starts as its prior (NVAE, Vahdat and Kautz
-                2020, arXiv:2007.03898, section 3.2).
         """
         mean, log_std = parameters.float().chunk(2, dim=-1)
-        if beside is not None:
-            mean, log_std = beside.mean + beside.log_std.exp() * mean, beside.log_std + log_std
         return cls(mean, log_std.clamp(_LEAST_LOG_STD, _MOST_LOG_STD))
 
     def sample(self, generators: Sequence[torch.Generator], temperature: float = 1.0) -> Tensor:

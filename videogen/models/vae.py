@@ -1,10 +1,13 @@
 """The hierarchical variational autoencoder over latent clips, which draws a whole clip in one pass.
 
 After NVAE (Vahdat and Kautz 2020, arXiv:2007.03898) and VDVAE (Child 2020, arXiv:2011.10650): what is drawn
-comes in groups from coarse to fine, each from a prior that depends on the groups before it and on the prompt,
-and that the posterior is relative to. The first group belongs to the clip, the next to its frames, the last
-to single tokens; Transformer blocks stand between them in place of convolutions, since a clip is a few dozen
-tokens.
+comes in groups from coarse to fine, each from a prior that depends on the groups before it and on the prompt.
+The first group belongs to the clip, the next to its frames, the last to single tokens; Transformer blocks
+stand between them in place of convolutions, since a clip is a few dozen tokens.
+
+The posterior is not relative to the prior, as it is in NVAE (section 3.2). There the divergence does not
+depend on the prior's parameters, so that a prior learns only what the reconstruction still lacks. What the
+posterior says well from the start, as the background, it never came to read in the prompt.
 
 The codec is an autoencoder too. This one stands on its latents and is a generator: it has a prior to draw
 from.
@@ -193,7 +196,7 @@ class HierarchicalVAE3D(ModelMixin, ConfigMixin):
 
 
 class Draw(nn.Module):
-    """One group: its prior, its posterior relative to that, and the way of what is drawn into the tokens."""
+    """One group: its prior, its posterior, and the way of what is drawn into the tokens."""
 
     def __init__(self, hidden_size: int, dim: int) -> None:
         super().__init__()
@@ -215,7 +218,7 @@ class Draw(nn.Module):
             values = prior.sample(generators, temperature)
             return values.to(known.dtype), values.new_zeros(len(values))
         both = torch.cat([known, F.layer_norm(seen, seen.shape[-1:])], dim=-1)
-        posterior = Gaussian.of(self.posterior(both), beside=prior)
+        posterior = Gaussian.of(self.posterior(both))
         divergence = posterior.kl_from(prior).sum((1, 2))
         return posterior.sample(generators).to(known.dtype), divergence
 
