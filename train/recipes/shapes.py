@@ -1,8 +1,9 @@
 """Recipes of the embedded default: its codec, and its text-to-video model on the world `shapes`.
 
 The embedded weights are made by `shapes_codec`, `shapes_decoder`, `shapes_t2v`, `shapes_t2v_longer`,
-`shapes_t2v_longest` and `shapes_t2v_drilled`, run from one folder, and put together by
-`videogen.train.export`. The recipes of `shapes-mini` use the embedded codec and need no other run.
+`shapes_t2v_longest`, `shapes_t2v_drilled`, `shapes_t2v_turned` and `shapes_t2v_finer`, run from one folder,
+and put together by `videogen.train.export`. The recipes of `shapes-mini` use the embedded codec and need no
+other run.
 """
 
 from __future__ import annotations
@@ -184,9 +185,9 @@ def shapes_t2v_finer() -> TrainConfig:
                 Drill(0.35, shapes=("star", "ring", "cross"), sizes=("small",)),
             ),
         ),
-        num_steps=4000,
-        warmup_steps=80,
-        decay_steps=3900,
+        num_steps=3000,
+        warmup_steps=60,
+        decay_steps=2925,
         seed=5,
     )
 
