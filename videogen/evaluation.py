@@ -26,7 +26,7 @@ from videogen.data.shapes.dataset import ShapesClips
 from videogen.data.shapes.world import MOTIONS, SHAPES, WORLDS
 from videogen.metrics.intervals import MeanInterval, Proportion, bootstrap_mean
 from videogen.metrics.prompt_accuracy import (
-    ATTRIBUTES,
+    COLUMNS,
     AccuracyReport,
     EvaluationPrompt,
     evaluation_prompts,
@@ -103,13 +103,14 @@ class EvaluationReport:
             "guidance",
             "s per clip",
             "prompts",
-            *(name.replace("_", " ") for name in ATTRIBUTES),
+            *(name.replace("_", " ") for name in COLUMNS),
         ]
         rows = []
         for setting in self.settings:
             numbers = [str(setting.num_inference_steps), f"{setting.guidance_scale:g}"]
             for kind, accuracy in setting.accuracy.items():
-                shares = [getattr(accuracy, attribute) for attribute in ATTRIBUTES]
+                shares = [getattr(accuracy, column) for column in COLUMNS]
+                assert None not in shares  # all prompts of an evaluation name a background
                 cells = [f"{share.share:.1%}" if brief else str(share) for share in shares[:-1]]
                 rows.append([*numbers, f"{setting.seconds_per_clip:.2f}", kind, *cells, str(shares[-1])])
         return header, rows
@@ -141,9 +142,9 @@ class EvaluationReport:
                 "",
                 markdown_table(*self.accuracy_table()),
                 "",
-                "A clip is right in an attribute if all objects of its prompt are, and all right in all "
-                "four. `held out` names a (colour, shape, motion) that training never shows. Seconds are of "
-                "one prompt a call, with the model loaded.",
+                "A clip is right in an attribute if all objects of its prompt are, and all right if they are "
+                "in colour, shape, size and motion. `held out` names a (colour, shape, motion) that training "
+                "never shows. Seconds are of one prompt a call, with the model loaded.",
                 "",
                 f"Codec: PSNR {self.codec_psnr} dB, mean of {self.codec_psnr.num_values} unseen clips.",
                 "",

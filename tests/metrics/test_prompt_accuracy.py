@@ -24,8 +24,10 @@ def draw(prompts: list[EvaluationPrompt]) -> Tensor:
     """Clips `(B, 3, F, H, W)` as the prompts ask for them, objects apart from each other."""
     scenes = []
     for prompt in prompts:
+        assert prompt.background is not None
         drawn = [SHAPES_WORLD.scene_of(prompt.objects, seed) for seed in range(8)]
-        scenes.append(next(scene for scene in drawn if len(scene.objects) == 1 or clearance(scene) > 0))
+        apart = next(scene for scene in drawn if len(scene.objects) == 1 or clearance(scene) > 0)
+        scenes.append(replace(apart, background=prompt.background))
     return render(scenes)
 
 
@@ -74,6 +76,7 @@ def test_clips_drawn_for_their_prompts_are_right(held_out: bool, num_objects: in
     report = measure_prompt_accuracy(draw(prompts), prompts)
     assert report.all_right.total == 32
     assert report.all_right.share >= 0.96
+    assert report.background is not None and report.background.share >= 0.96
     assert sum(part.total for part in report.by_motion.values()) == 32 * num_objects
     assert sum(part.total for part in report.by_shape.values()) == 32 * num_objects
 
@@ -84,6 +87,23 @@ def test_clips_of_other_prompts_are_wrong() -> None:
     assert report.all_right.share < 0.1
     assert report.colour.share < 0.4  # by chance 1 of 8
     assert report.motion.share < 0.3  # by chance 1 of 16
+
+
+def test_a_background_counts_where_it_is_named_and_not_for_all_right() -> None:
+    prompts = evaluation_prompts(SHAPES_MINI, 8, held_out=False)
+    clips = draw(prompts)
+    other = {"black": "white", "white": "black"}
+    spoilt = [
+        replace(prompt, background=Background(other[prompt.background.name]) if idx < 4 else None)
+        for idx, prompt in enumerate(prompts)
+        if prompt.background is not None
+    ]
+    report = measure_prompt_accuracy(clips, spoilt)
+    assert report.background is not None
+    assert (report.background.successes, report.background.total) == (0, 4)
+    assert report.all_right.successes == 8
+    unnamed = [replace(prompt, background=None) for prompt in prompts]
+    assert measure_prompt_accuracy(clips, unnamed).background is None
 
 
 def test_a_pair_is_right_only_if_both_objects_are() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from videogen.comparison.models import Cost
 from videogen.evaluation import markdown_table
 from videogen.metrics.intervals import MeanInterval
-from videogen.metrics.prompt_accuracy import ATTRIBUTES, AccuracyReport
+from videogen.metrics.prompt_accuracy import COLUMNS, AccuracyReport
 from videogen.metrics.video_distance import VideoDistance
 
 NONE = "-"  # in a table, for what is not known
@@ -146,14 +146,14 @@ class ComparisonReport:
         Args:
             brief: Whether only what fits into a terminal is in it.
         """
-        shown = ("all_right",) if brief else ATTRIBUTES
+        shown = ("all_right",) if brief else COLUMNS
         header = ["model", *(name.replace("_", " ") for name in shown), "Fréchet distance"]
         header += ["of rendered clips"] if brief else ["of rendered clips", "kernel distance"]
         rows = []
         for item in self._finished():
             shares = [NONE] * len(shown)
             if item.accuracy is not None:
-                shares = [str(getattr(item.accuracy, name)) for name in shown]
+                shares = [_cell(getattr(item.accuracy, name), str) for name in shown]
             found = [NONE] * 3
             if item.distances is not None:
                 found = [

@@ -17,6 +17,9 @@ from videogen.metrics.intervals import Proportion, wilson_interval
 _NUM_PLACINGS = 8  # as many as training tries before it draws another pair
 
 ATTRIBUTES = ("colour", "shape", "size", "motion", "all_right")
+"""What objects are judged by."""
+COLUMNS = (*ATTRIBUTES[:-1], "background", ATTRIBUTES[-1])
+"""What is shown of an `AccuracyReport` in tables, in this order."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class AccuracyReport:
         size: With the right sizes.
         motion: With the right motions.
         all_right: With all four right.
+        background: With the right background, of the clips whose prompt names one; None if none does. It
+            does not count for `all_right`, which is about objects.
         by_shape: For each shape that was asked for, how many objects had it.
         by_motion: For each motion that was asked for, how many objects made it.
     """
@@ -61,6 +66,7 @@ class AccuracyReport:
     size: Proportion
     motion: Proportion
     all_right: Proportion
+    background: Proportion | None
     by_shape: dict[str, Proportion]
     by_motion: dict[str, Proportion]
 
@@ -120,15 +126,20 @@ def measure_prompt_accuracy(clips: Iterable[Tensor], prompts: Sequence[Evaluatio
     right_by_shape: Counter[str] = Counter()
     right_by_motion: Counter[str] = Counter()
     for clip, prompt in zip(clips, prompts, strict=True):
-        found = matches(prompt.objects, parse_clip(clip, num_objects=len(prompt.objects)))
+        parsed = parse_clip(clip, num_objects=len(prompt.objects))
+        found = matches(prompt.objects, parsed)
         for attribute in ATTRIBUTES:
             right[attribute] += all(getattr(match, attribute) for match in found)
+        if prompt.background is not None:
+            right["background"] += parsed.background == prompt.background.name
         for wanted, match in zip(prompt.objects, found, strict=True):
             right_by_shape[wanted.shape] += match.shape
             right_by_motion[wanted.motion] += match.motion
     wanted_objects = [item for prompt in prompts for item in prompt.objects]
+    num_named = sum(prompt.background is not None for prompt in prompts)
     return AccuracyReport(
         **{attribute: wilson_interval(right[attribute], len(prompts)) for attribute in ATTRIBUTES},
+        background=wilson_interval(right["background"], num_named) if num_named else None,
         by_shape=_shares(SHAPES, right_by_shape, Counter(item.shape for item in wanted_objects)),
         by_motion=_shares(MOTIONS, right_by_motion, Counter(item.motion for item in wanted_objects)),
     )
