@@ -10,6 +10,7 @@ import io
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -234,76 +235,25 @@ def info(
             print_clip(description)
 
 
-@functools.wraps(replay_command)
-def _replay(**options: Any) -> None:
-    with one_line_errors(), one_line_warnings():
-        replay_command(**options)
+def _guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """The command as it is, but for errors and warnings, which take one line each."""
+
+    @functools.wraps(command)
+    def guarded(**options: Any) -> None:
+        with one_line_errors(), one_line_warnings():
+            command(**options)
+
+    return guarded
 
 
-app.command("replay")(_replay)
-
-
-@functools.wraps(evaluate_command)
-def _evaluate(**options: Any) -> None:
-    with one_line_errors(), one_line_warnings():
-        evaluate_command(**options)
-
-
-app.command("evaluate")(_evaluate)
-
-
-@functools.wraps(compare_command)
-def _compare(**options: Any) -> None:
-    with one_line_errors(), one_line_warnings():
-        compare_command(**options)
-
-
-app.command("compare")(_compare)
-
-
-@functools.wraps(explore_command)
-def _explore(**options: Any) -> None:
-    with one_line_errors(), one_line_warnings():
-        explore_command(**options)
-
-
-app.command("explore")(_explore)
-
-
-@functools.wraps(prepare_command)
-def _prepare(**options: Any) -> None:
-    with one_line_errors(), one_line_warnings():
-        prepare_command(**options)
-
-
-app.command("prepare")(_prepare)
-
-
-@functools.wraps(finetune_command)
-def _finetune(**options: Any) -> None:
-    with one_line_errors(), one_line_warnings():
-        finetune_command(**options)
-
-
-app.command("finetune")(_finetune)
-
-
-@functools.wraps(finetune_codec_command)
-def _finetune_codec(**options: Any) -> None:
-    with one_line_errors(), one_line_warnings():
-        finetune_codec_command(**options)
-
-
-app.command("finetune-codec")(_finetune_codec)
-
-
-@functools.wraps(verify_resume_command)
-def _verify_resume(**options: Any) -> None:
-    with one_line_errors(), one_line_warnings():
-        verify_resume_command(**options)
-
-
-app.command("verify-resume")(_verify_resume)
+app.command("replay")(_guarded(replay_command))
+app.command("evaluate")(_guarded(evaluate_command))
+app.command("compare")(_guarded(compare_command))
+app.command("explore")(_guarded(explore_command))
+app.command("prepare")(_guarded(prepare_command))
+app.command("finetune")(_guarded(finetune_command))
+app.command("finetune-codec")(_guarded(finetune_codec_command))
+app.command("verify-resume")(_guarded(verify_resume_command))
 
 
 def main() -> None:
