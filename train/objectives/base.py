@@ -22,7 +22,7 @@ class Objective(nn.Module, ABC):
     """
 
     phases: tuple[str, ...] = ("train",)
-    adamw_scales: ClassVar[Mapping[str, float]] = {}
+    adamw_scales: Mapping[str, float] = {}
     """Words in names of parameters that learn more slowly; see `MuonAdamW`."""
     adam_betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
     """Of what is AdamW's."""

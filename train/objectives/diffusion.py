@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -152,11 +151,7 @@ class DiffusionObjective(LatentObjective):
     """
 
     # The last layer starts at zero, where steps of full size on a noisy gradient throw the first ones off.
-    adamw_scales: ClassVar[Mapping[str, float]] = {
-        **LatentObjective.adamw_scales,
-        "denoiser.conv_out": 0.3,
-        "denoiser.proj_latents": 0.3,
-    }
+    adamw_scales: Mapping[str, float] = {"denoiser.conv_out": 0.3, "denoiser.proj_latents": 0.3}
 
     def __init__(
         self,

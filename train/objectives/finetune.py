@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,8 +132,9 @@ class FinetuneObjective(Objective):
     """
 
     # Adapters are AdamW's at any rank, as is usual. Words have to go as far as others did in all training.
-    adamw_scales: ClassVar[Mapping[str, float]] = {
+    adamw_scales: Mapping[str, float] = {
         **DiffusionObjective.adamw_scales,
+        "text_encoder": 0.1,
         "lora_": 1.0,
         "learned_words": 10.0,
     }

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -45,6 +44,7 @@ class GANObjectiveConfig(LatentObjectiveConfig):
     """
 
     caption_dropout: float = 0.0
+    text_rate: float = 0.3
     noise_dim: int = 32
     hidden_size: int = 128
     num_layers: int = 4
@@ -121,7 +121,7 @@ class GANObjective(LatentObjective):
 
     phases = ("discriminator", "generator")
     # Not Muon for the generator: its steps have one size whatever D says, and drive the clips out of range.
-    adamw_scales: ClassVar[Mapping[str, float]] = {"generator": 1.0, "text_encoder": 0.3}
+    adamw_scales: Mapping[str, float] = {"generator": 1.0}
     adam_betas = (0.0, 0.99)  # without momentum, as in R3GAN
 
     def __init__(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,8 @@ class LatentObjectiveConfig(ObjectiveConfig):
         codec: Folder of the trained codec; None for the embedded one.
         text_dim: Width of the text encoder, which is trained along.
         text_layers: Its blocks.
+        text_rate: How fast it learns, as a multiple of the learning rate. Words that do not help yet (of
+            motion, while colours are learned) would be forgotten by a fast encoder.
         caption_dropout: Share of clips trained without their caption: for classifier-free guidance where a
             family has it, and for the empty prompt.
         preview_prompts: Of the clips that are made on the way.
@@ -50,6 +53,7 @@ class LatentObjectiveConfig(ObjectiveConfig):
     codec: str | None = None
     text_dim: int = 256
     text_layers: int = 2
+    text_rate: float = 0.1
     caption_dropout: float = 0.1
     preview_prompts: tuple[str, ...] = PREVIEW_PROMPTS
     seed: int = 0
@@ -58,6 +62,8 @@ class LatentObjectiveConfig(ObjectiveConfig):
         """Refuse what is out of range."""
         if not 0 <= self.caption_dropout <= 1:
             raise ValueError(f"`caption_dropout` must be between 0 and 1, got {self.caption_dropout}")
+        if not 0 <= self.text_rate < math.inf:
+            raise ValueError(f"`text_rate` must be a number of at least 0, got {self.text_rate}")
         if not self.preview_prompts:
             raise ValueError("`preview_prompts` must hold a prompt, got ()")
 
@@ -84,9 +90,6 @@ class LatentObjective(Objective):
         config: Settings.
     """
 
-    # Words that do not help yet (of motion, while colours are learned) would be forgotten by a fast encoder.
-    adamw_scales: ClassVar[Mapping[str, float]] = {"text_encoder": 0.1}
-
     def __init__(
         self, codec: VideoAutoencoder, text_encoder: TextEncoder, config: LatentObjectiveConfig
     ) -> None:
@@ -94,6 +97,7 @@ class LatentObjective(Objective):
         self.codec = codec.requires_grad_(False).eval()
         self.text_encoder = text_encoder
         self.latent_settings = config
+        self.adamw_scales = {**self.adamw_scales, "text_encoder": config.text_rate}
 
     @abstractmethod
     def pipeline(self) -> Any:

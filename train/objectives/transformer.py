@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -77,10 +76,8 @@ class TransformerObjective(LatentObjective):
     diffusion loss it is flow matching on straight paths, as of the denoisers.
     """
 
-    adamw_scales: ClassVar[Mapping[str, float]] = {
-        **LatentObjective.adamw_scales,
-        "network.head.proj_out": 0.3,  # starts at zero, like the last layer of a denoiser
-    }
+    # Starts at zero, like the last layer of a denoiser.
+    adamw_scales: Mapping[str, float] = {"network.head.proj_out": 0.3}
 
     def __init__(
         self,

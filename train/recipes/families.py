@@ -58,9 +58,9 @@ def shapes_mini_uvit() -> TrainConfig:
 
 def shapes_mini_gan() -> TrainConfig:
     """The adversarial pair, with smaller steps; no loss of it says which checkpoint is best."""
-    objective = GANObjectiveConfig(anneal_clips=(12_800, 19_200))  # two and three fifths of the run
-    recipe = _recipe("gan", objective, num_steps=1000)
-    return replace(recipe, learning_rate=1e-3, decay_steps=350, best_by="")
+    objective = GANObjectiveConfig(anneal_clips=(15_360, 23_040))  # two and three fifths of the run
+    recipe = _recipe("gan", objective, num_steps=1200)
+    return replace(recipe, learning_rate=1e-3, decay_steps=420, best_by="")
 
 
 def _recipe(family: str, objective: LatentObjectiveConfig, num_steps: int) -> TrainConfig:
