@@ -34,7 +34,7 @@ def test_the_loss_of_a_batch_falls(family: str, codec_folder: Path) -> None:
     optimizer = MuonAdamW(objective.trained_parameters("train"), 1e-2, adamw_scales=objective.adamw_scales)
     batch = CLIPS.batch(range(100, 104))
     losses = []
-    for _ in range(25):
+    for _ in range(30):
         loss = objective(batch, "train")["loss"]
         loss.backward()
         optimizer.step()
@@ -53,6 +53,22 @@ def test_a_run_of_parts_ends_as_one_in_one_go(family: str, codec_folder: Path, t
     assert log_of(tmp_path / "whole") == log_of(tmp_path / "parts")
     generator = load_generator(tmp_path / "whole" / "result")
     assert generator.codec_hash == codec_hash(VideoAutoencoder.from_pretrained(codec_folder))
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+def test_a_text_encoder_learns_at_a_rate_of_its_own(family: str, codec_folder: Path) -> None:
+    moved = []
+    for text_rate in (0.0, 0.5):
+        objective = make_objective(family, codec_folder, caption_dropout=0.0, text_rate=text_rate)
+        randomise(objective.get_submodule({"gan": "generator", "dit": "denoiser"}.get(family, "network")))
+        before = {name: value.clone() for name, value in objective.text_encoder.named_parameters()}
+        phase = objective.phases[-1]
+        optimizer = MuonAdamW(objective.trained_parameters(phase), 1e-2, adamw_scales=objective.adamw_scales)
+        objective(CLIPS.batch(range(4)), phase)["loss"].backward()
+        optimizer.step()
+        after = dict(objective.text_encoder.named_parameters())
+        moved.append(max((after[name] - before[name]).abs().max().item() for name in before))
+    assert moved[0] == 0 < moved[1] <= 0.5e-2 * 1.01
 
 
 @torch.no_grad()
@@ -158,6 +174,7 @@ def test_the_loss_of_the_transformer_is_on_hidden_tokens_alone(codec_folder: Pat
             lambda: VAEObjectiveConfig(caption_dropout=1.5),
             "`caption_dropout` must be between 0 and 1",
         ),
+        (lambda: VAEObjectiveConfig(text_rate=-0.1), "`text_rate` must be a number of at least 0, got -0.1"),
         (lambda: RNNObjectiveConfig(preview_prompts=()), "`preview_prompts` must hold a prompt"),
         (lambda: DiffusionObjectiveConfig(time_mean=math.nan), "`time_mean` must be a number, got nan"),
         (lambda: DiffusionObjectiveConfig(time_std=-1.0), "`time_std` must be at least 0, got -1.0"),
