@@ -59,7 +59,7 @@ def shapes_mini_uvit() -> TrainConfig:
 def shapes_mini_gan() -> TrainConfig:
     """The adversarial pair, with smaller steps; no loss of it says which checkpoint is best.
 
-    Its clips get better and worse from one hundred steps to the next, so weights are averaged over more steps.
+    Its clips get better and worse from one hundred steps to the next, so more of them are averaged.
     """
     objective = GANObjectiveConfig(anneal_clips=(15_360, 23_040))  # two and three fifths of the run
     recipe = _recipe("gan", objective, num_steps=1200)
