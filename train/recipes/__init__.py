@@ -25,7 +25,6 @@ from videogen.train.recipes.shapes import (
     shapes_t2v_finer,
     shapes_t2v_longer,
     shapes_t2v_longest,
-    shapes_t2v_pairs,
     shapes_t2v_turned,
 )
 
@@ -47,7 +46,6 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_t2v_drilled": shapes_t2v_drilled,
     "shapes_t2v_turned": shapes_t2v_turned,
     "shapes_t2v_finer": shapes_t2v_finer,
-    "shapes_t2v_pairs": shapes_t2v_pairs,
 }
 
 

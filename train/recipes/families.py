@@ -1,7 +1,8 @@
 """Recipes of the five families of generators on `shapes-mini`, in the latents of the embedded codec.
 
 They are meant to be compared at equal size (2.0 to 2.3 million parameters, beside a small text encoder) and
-equal time: `num_steps` of each is what a quarter of an hour holds on one core with matrix units.
+equal time: `num_steps` of each is what a quarter of an hour holds on one core with matrix units, of the GAN a
+third of an hour.
 `--num-steps` takes more or fewer, over which warm-up and decay keep their share.
 """
 

@@ -192,27 +192,6 @@ def shapes_t2v_finer() -> TrainConfig:
     )
 
 
-def shapes_t2v_pairs() -> TrainConfig:
-    """`shapes_t2v_finer` taken further on two objects, with a text encoder that learns as fast as the rest.
-
-    Until then clips of two objects had the colours, shapes and motions of the prompt, given to either: at the
-    word for a shape, a linear probe of the text encoder's output found its own colour as seldom as the
-    other's. With one object in nine of ten clips there was no need to tell whose a word is.
-    """
-    return replace(
-        shapes_t2v_finer(),
-        name="shapes_t2v_pairs",
-        objective=_go_on(shapes_t2v_finer(), seed=6, text_rate=1.0),
-        source=ShapesClips(
-            seed=10, two_object_rate=0.6, drills=(Drill(0.1, motions=("rotate",), turn=(1.1, 1.2)),)
-        ),
-        num_steps=2600,
-        warmup_steps=80,
-        decay_steps=2500,
-        seed=6,
-    )
-
-
 def _go_on(before: TrainConfig, seed: int, **changes: Any) -> DiffusionObjectiveConfig:
     """The objective of a run, to go on from its result."""
     assert isinstance(before.objective, DiffusionObjectiveConfig)
