@@ -25,6 +25,15 @@ def test_divergences_are_positive_and_belong_to_a_clip() -> None:
     assert all(value.shape == (2,) and (value > 0).all() for value in kl.values())
 
 
+def test_priors_learn_from_the_divergence() -> None:
+    network = make_network(HierarchicalVAE3D)
+    kl = network(torch.randn(2, 4, 2, 4, 4), *make_prompts(), generators=generators(0, 1)).kl
+    torch.stack(list(kl.values())).sum().backward()
+    for group in GROUPS:
+        for parameter in network.get_submodule(f"draws.{group}.prior").parameters():
+            assert parameter.grad is not None and parameter.grad.any()
+
+
 @torch.no_grad()
 def test_without_randomness_all_clips_of_a_prompt_are_one() -> None:
     network = make_network(HierarchicalVAE3D)
