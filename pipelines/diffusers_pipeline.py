@@ -9,7 +9,9 @@ from typing import Any, Self
 
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
+from torch import nn
 
+from videogen.alignment import align
 from videogen.pipelines.families import GENERATORS
 from videogen.pipelines.model_index import INDEX, read_index
 
@@ -29,7 +31,11 @@ class LatentPipeline(DiffusionPipeline):
             found = read_index(folder).get("_class_name")
             if found in GENERATORS and found not in {base.__name__ for base in cls.__mro__}:
                 raise ValueError(f"{folder} holds a {found}, not a {cls.__name__}: use videogen.load")
-        return super().from_pretrained(pretrained_model_name_or_path, **options)
+        pipeline = super().from_pretrained(pretrained_model_name_or_path, **options)
+        for component in pipeline.components.values():
+            if isinstance(component, nn.Module):  # those of diffusers and transformers too
+                align(component)
+        return pipeline
 
     @property
     def execution_device(self) -> torch.device:

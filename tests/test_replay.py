@@ -303,7 +303,7 @@ def test_an_interrupt_keeps_the_clip_as_predicted_and_it_can_be_replayed(model: 
     assert process.stdout is not None
     assert process.stdout.readline() == "three steps are done\n"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate()
     recipe = recipe_of("c.webp")
     stopped = recipe["stopped_after_step"]
     assert 2 <= stopped < recipe["num_inference_steps"] == 20_000
@@ -317,7 +317,7 @@ def test_an_interrupt_keeps_the_clip_as_predicted_and_it_can_be_replayed(model: 
 
 def test_a_second_interrupt_leaves_nothing(model: Path) -> None:
     process = start(INTERRUPT_TWICE, model, "--out", "c.webp")
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate()
     assert (process.returncode, out, err) == (130, "", "interrupted\n")
     assert list(Path().iterdir()) == []
 

@@ -15,15 +15,17 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import is_tensorboard_available
 
+from videogen.folder_lock import locked
 from videogen.train.config import TrainConfig
 from videogen.train.progress import Progress
 from videogen.train.rehearsal import rehearse
@@ -76,7 +78,8 @@ def train(
     Raises:
         ValueError: If the batch cannot be split over the processes, they are to share weights in a way that
             is not offered, the tracker is unknown or not installed, `max_minutes` is negative, `output_dir`
-            cannot be a folder or be written to, or the newest checkpoint belongs to another run.
+            cannot be a folder or be written to, or another process trains in it, or the newest checkpoint
+            belongs to another run. Also if processes were launched that cannot find each other.
         FloatingPointError: If a loss or a gradient is not finite; nothing is written then.
         OSError: If something cannot be written; the last checkpoint is intact then.
     """
@@ -87,16 +90,45 @@ def train(
     _check_folder(output_dir)
     if tracker == "tensorboard" and not is_tensorboard_available():
         raise ValueError("`tracker` is 'tensorboard', which is not installed: pip install 'videogen[train]'")
-    _check_launch()
+    num_launched = _check_launch()
     with sharding_asked_for(config) as asked:
         accelerator = Accelerator(
-            cpu=cpu,
+            # A launcher's processes find each other on a CPU only if they are told to stay there.
+            cpu=cpu or (num_launched > 1 and not torch.accelerator.is_available()),
             mixed_precision=config.mixed_precision,
             log_with=tracker,
             project_dir=output_dir if tracker else None,
         )
-    sharded = asked and accelerator.num_processes > 1
+    if accelerator.num_processes != num_launched:
+        raise ValueError(
+            f"{num_launched} processes were launched (WORLD_SIZE), but accelerate sees "
+            f"{accelerator.num_processes}: each would train the whole run by itself. Add --cpu, or launch one"
+        )
     check_split(config, accelerator.num_processes)
+    with locked(output_dir, "output_dir") if accelerator.is_main_process else nullcontext():
+        return _train(
+            config,
+            output_dir,
+            accelerator,
+            sharded=asked and accelerator.num_processes > 1,
+            tracker=tracker,
+            max_minutes=max_minutes,
+            rehearsed=rehearsed,
+            on_step=on_step,
+        )
+
+
+def _train(
+    config: TrainConfig,
+    output_dir: Path,
+    accelerator: Accelerator,
+    *,
+    sharded: bool,
+    tracker: str | None,
+    max_minutes: float | None,
+    rehearsed: bool,
+    on_step: Callable[[int], None] | None,
+) -> TrainResult:
     rehearsal = None
     if rehearsed and steps_done(config, output_dir / "checkpoints") < config.num_steps:
         rehearsal = rehearse(config, accelerator, sharded=sharded)
@@ -152,8 +184,12 @@ def _check_folder(folder: Path) -> None:
         raise ValueError(f"`output_dir` must be writable, got {str(folder)!r}: {nearest} is not")
 
 
-def _check_launch() -> None:
-    """Refuse, or name, what a launcher asks for and accelerate would pass over in silence."""
+def _check_launch() -> int:
+    """Refuse, or name, what a launcher asks for and accelerate would pass over in silence.
+
+    Returns:
+        The number of processes that were launched, at least 1.
+    """
     for name in ("DEEPSPEED", "MEGATRON_LM"):
         if os.environ.get(f"ACCELERATE_USE_{name}", "false").lower() == "true":
             raise ValueError(
@@ -166,6 +202,7 @@ def _check_launch() -> None:
             "`accelerate launch --cpu` starts one; use `torchrun --nproc_per_node N` for N on a CPU",
             stacklevel=3,
         )
+    return int(os.environ.get("WORLD_SIZE", 1))
 
 
 @contextmanager

@@ -312,6 +312,29 @@ def test_a_launcher_that_starts_one_process_instead_of_several(
         train(config, tmp_path, cpu=True, max_minutes=0)
 
 
+def test_two_runs_in_one_folder_at_once(config: TrainConfig, tmp_path: Path) -> None:
+    """The second is refused before it computes anything, and the first does not notice."""
+
+    def start_another(step: int) -> None:
+        with pytest.raises(ValueError, match="`output_dir` .* is in use by another process"):
+            train(dataclasses.replace(config, seed=1), tmp_path, cpu=True, rehearsed=True)
+
+    assert train(config, tmp_path, cpu=True, on_step=start_another).finished
+    train(config, tmp_path / "straight", cpu=True)
+    assert_same_end(tmp_path, tmp_path / "straight")
+
+
+def test_processes_that_cannot_find_each_other(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where accelerate was first asked for one process, and then two are launched."""
+    train(config, tmp_path / "first", cpu=True, max_minutes=0)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match=r"2 processes were launched .* accelerate sees 1: .* Add --cpu"):
+        train(config, tmp_path / "second", cpu=True)
+    assert not (tmp_path / "second").exists()
+
+
 # Objectives of other shapes
 
 

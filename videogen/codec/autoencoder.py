@@ -15,13 +15,14 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from videogen.alignment import AlignedWeights
 from videogen.codec.contract import check_pixel_shape
 
 _PATCH = 4  # side of the pixel patches that become channels before the first convolution
 _MERGE = 2  # further reduction in space, at which the frames of a group are joined
 
 
-class VideoAutoencoder(ModelMixin, ConfigMixin):
+class VideoAutoencoder(AlignedWeights, ModelMixin, ConfigMixin):
     """Autoencoder for clips with a fixed-variance Gaussian posterior (Ghosh et al. 2020, arXiv:1903.12436).
 
     While training, noise of standard deviation `posterior_std` is added to the latents, so that the decoder

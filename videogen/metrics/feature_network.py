@@ -14,6 +14,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from videogen.alignment import AlignedWeights
 from videogen.metrics.features import FeatureExtractor
 
 EMBEDDED_FEATURES = Path(__file__).resolve().parents[1] / "pretrained" / "features"
@@ -22,7 +23,7 @@ EMBEDDED_FEATURES = Path(__file__).resolve().parents[1] / "pretrained" / "featur
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-class FeatureNetwork(ModelMixin, ConfigMixin):
+class FeatureNetwork(AlignedWeights, ModelMixin, ConfigMixin):
     """A 3-D convolutional network with one classifier for each attribute of a clip.
 
     Three stages of residual blocks, each at half the resolution of the one before it in time and space.

@@ -13,6 +13,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from videogen.alignment import AlignedWeights
 from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
 from videogen.models.output import DenoiserOutput
 from videogen.models.preconditioning import flow_preconditioning, per_clip
@@ -30,7 +31,7 @@ from videogen.models.transformer_layers import (
 _TIME_CHANNELS = 256
 
 
-class DiT3D(ModelMixin, ConfigMixin):
+class DiT3D(AlignedWeights, ModelMixin, ConfigMixin):
     """A denoiser for latent clips that is a Transformer and nothing else.
 
     Args:

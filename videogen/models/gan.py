@@ -18,6 +18,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from videogen.alignment import AlignedWeights
 from videogen.models.text_context import TextContext
 from videogen.models.transformer_layers import (
     PATCH,
@@ -33,7 +34,7 @@ from videogen.sampling.noise import sample_noise
 _NOISE_GAIN = 4.0  # noise starts louder than places, so that it is not ignored
 
 
-class GANGenerator3D(ModelMixin, ConfigMixin):
+class GANGenerator3D(AlignedWeights, ModelMixin, ConfigMixin):
     """From noise and a prompt to a latent clip, in one step.
 
     Args:
@@ -137,7 +138,7 @@ class GANGenerator3D(ModelMixin, ConfigMixin):
         return prepare_text(self, self.text_embedding, encoder_hidden_states, encoder_attention_mask)
 
 
-class GANDiscriminator3D(ModelMixin, ConfigMixin):
+class GANDiscriminator3D(AlignedWeights, ModelMixin, ConfigMixin):
     """Says of a latent clip and a caption how real they look together.
 
     Args:

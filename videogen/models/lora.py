@@ -23,6 +23,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from videogen.alignment import aligned
+
 if TYPE_CHECKING:
     from peft import LoraConfig
 
@@ -156,7 +158,7 @@ def read_lora(path: str | Path) -> Lora:
     try:
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata() or {}
-            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            tensors = {name: aligned(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} cannot be read as safetensors, it may be truncated: {error}") from error
     halves: dict[str, dict[int, Tensor]] = {}

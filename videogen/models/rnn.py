@@ -18,6 +18,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from videogen.alignment import AlignedWeights
 from videogen.models.gaussian import Gaussian
 from videogen.models.text_context import TextContext
 from videogen.models.transformer_layers import (
@@ -44,7 +45,7 @@ class RNNOutput:
     kl: Tensor
 
 
-class RecurrentVAE3D(ModelMixin, ConfigMixin):
+class RecurrentVAE3D(AlignedWeights, ModelMixin, ConfigMixin):
     """A text-conditioned stochastic predictor of latent frames.
 
     Args:

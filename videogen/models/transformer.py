@@ -19,6 +19,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from videogen.alignment import AlignedWeights
 from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
 from videogen.models.preconditioning import flow_preconditioning
 from videogen.models.text_context import TextContext, check_prompts_fit, repeat_for_prompts
@@ -38,7 +39,7 @@ from videogen.sampling.noise import sample_noise
 _TIME_CHANNELS = 128
 
 
-class MaskedTransformer3D(ModelMixin, ConfigMixin):
+class MaskedTransformer3D(AlignedWeights, ModelMixin, ConfigMixin):
     """A Transformer over the tokens of a latent clip, 2x2 cells each, with a flow for each missing one.
 
     Args:

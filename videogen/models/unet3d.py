@@ -28,6 +28,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from videogen.alignment import AlignedWeights
 from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
 from videogen.models.output import DenoiserOutput
 from videogen.models.step_cache import FeatureCache, reuse
@@ -51,7 +52,7 @@ DOWN_BLOCK_TYPES = {"CrossAttnDownBlock3D": True, "DownBlock3D": False}
 UP_BLOCK_TYPES = {"CrossAttnUpBlock3D": True, "UpBlock3D": False}
 
 
-class UNet3D(ModelMixin, ConfigMixin):
+class UNet3D(AlignedWeights, ModelMixin, ConfigMixin):
     """A UNet that denoises the latents of a clip, given a timestep and a text. The defaults are ModelScope's.
 
     Args:

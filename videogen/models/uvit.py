@@ -21,6 +21,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from videogen.alignment import AlignedWeights
 from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
 from videogen.models.output import DenoiserOutput
 from videogen.models.preconditioning import flow_preconditioning, per_clip
@@ -46,7 +47,7 @@ from videogen.models.transformer_layers import (
 _TIME_CHANNELS = 256
 
 
-class UViT3D(ModelMixin, ConfigMixin):
+class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
     """A denoiser for latent clips with joint space-time attention.
 
     Args:

@@ -24,6 +24,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from videogen.alignment import AlignedWeights
 from videogen.models.gaussian import Gaussian
 from videogen.models.text_context import TextContext
 from videogen.models.transformer_layers import (
@@ -53,7 +54,7 @@ class VAEOutput:
     kl: dict[str, Tensor]
 
 
-class HierarchicalVAE3D(ModelMixin, ConfigMixin):
+class HierarchicalVAE3D(AlignedWeights, ModelMixin, ConfigMixin):
     """A text-conditioned variational autoencoder of latent clips with a learned prior in three groups.
 
     Args:

@@ -9,6 +9,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
+from videogen.alignment import AlignedWeights
 from videogen.sampling.noise import sample_noise, seeded_generator
 from videogen.text.contract import EncodedText
 from videogen.text.tokenizer import WordTokenizer
@@ -40,7 +41,7 @@ class EncoderBlock(nn.Module):
         return hidden_states + self.mlp(self.norm2(hidden_states))
 
 
-class TextEncoder(ModelMixin, ConfigMixin):
+class TextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
     """A Transformer encoder that knows a closed vocabulary of words and runs offline in milliseconds.
 
     The output at position 0, `<bos>`, which is never padding, is the summary of the prompt. The vocabulary is

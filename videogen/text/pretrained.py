@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Self
 import torch
 from torch import Tensor
 
+from videogen.alignment import align
 from videogen.text.contract import EncodedText
 
 if TYPE_CHECKING:
@@ -84,6 +85,7 @@ class CLIPTextEncoder:
         text_encoder = CLIPTextModel.from_pretrained(
             folder, subfolder=subfolder, local_files_only=local_files_only, dtype=dtype
         )
+        align(text_encoder)
         return cls(tokenizer, text_encoder, pad_token_id)
 
     @property
@@ -154,6 +156,7 @@ class T5TextEncoder:
         text_encoder = T5EncoderModel.from_pretrained(
             folder, subfolder=subfolder, local_files_only=local_files_only, dtype=dtype
         )
+        align(text_encoder)
         return cls(tokenizer, text_encoder, max_length)
 
     @property
