@@ -316,7 +316,7 @@ def test_two_runs_in_one_folder_at_once(config: TrainConfig, tmp_path: Path) -> 
     """The second is refused before it computes anything, and the first does not notice."""
 
     def start_another(step: int) -> None:
-        with pytest.raises(ValueError, match="`output_dir` .* is in use by another process"):
+        with pytest.raises(ValueError, match=r"`output_dir` .* is in use by another process"):
             train(dataclasses.replace(config, seed=1), tmp_path, cpu=True, rehearsed=True)
 
     assert train(config, tmp_path, cpu=True, on_step=start_another).finished
