@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from videogen.clip_formats import shown_pictures
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -323,9 +325,7 @@ def _decode_pictures(path: Path) -> Iterator[DecodedFrame]:
         modes = {"RGBA": "rgba", "P": "palette", "L": "gray", "RGB": "rgb"}
         picture_format = None
         start = Fraction(0)
-        for idx in range(getattr(image, "n_frames", 1)):
-            image.seek(idx)
-            picture = image.convert("RGBA")
+        for picture in shown_pictures(image):
             milliseconds = image.info.get("duration", 0)
             if milliseconds < _MIN_PICTURE_MS:
                 milliseconds = _DEFAULT_PICTURE_MS

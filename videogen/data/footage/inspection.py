@@ -144,7 +144,7 @@ def inspect_video(
             if len(thumbnails) > MAX_THUMBNAILS:
                 stride *= 2
                 thumbnails = {kept: value for kept, value in thumbnails.items() if kept % stride == 0}
-    times, notes = _shown_times(starts, last_duration, video_format.rate)
+    times, notes = shown_times(starts, last_duration, video_format.rate)
     return Inspection(
         sha256=sha256,
         format=video_format,
@@ -193,10 +193,21 @@ def _step(earlier: Fraction | None, later: Fraction | None) -> Fraction | None:
     return later - earlier if earlier is not None and later is not None and later > earlier else None
 
 
-def _shown_times(
+def shown_times(
     starts: Sequence[Fraction | None], last_duration: Fraction | None, rate: Fraction
 ) -> tuple[np.ndarray, list[str]]:
-    """`times` of an inspection, and what is unusual about them."""
+    """When each frame is shown, and what is unusual about that.
+
+    Of the time stamps, the most that rise are kept, and the others set between their neighbours.
+
+    Args:
+        starts: Time stamp of each frame, in seconds; None where it is missing.
+        last_duration: How long the last frame is shown, in seconds; None where the file does not say.
+        rate: Frames per second that the file states, 0 if it states none; for where most stamps are wrong.
+
+    Returns:
+        `times` of an inspection, and notes for users.
+    """
     step = 1 / rate if rate * LONGEST_PICTURE >= 1 else 1 / _DEFAULT_RATE
     kept = _rising(starts, step)
     if 2 * len(kept) < len(starts):
@@ -226,8 +237,9 @@ def _shown_times(
     notes = []
     if len(kept) < len(starts):
         wrong = [idx for idx in range(len(starts)) if idx not in kept]
+        stamps_are = "time stamps is" if len(wrong) == 1 else "time stamps are"
         notes.append(
-            f"{len(wrong)} of {len(starts)} time stamps are missing or out of order, the first that of frame "
+            f"{len(wrong)} of {len(starts)} {stamps_are} missing or out of order, the first that of frame "
             f"{wrong[0]}: set between their neighbours"
         )
     # Containers round times to milliseconds; a real change of rate is larger.
@@ -283,9 +295,10 @@ def _format_notes(path: Path, video_format: VideoFormat, background: Colour) -> 
     fitting = by_magic.get(video_format.container)
     if fitting is not None and suffix not in fitting:
         notes.append(f"its suffix says {suffix}, its content is {video_format.container}: read as what it is")
-    if video_format.mirrored or video_format.rotation:
-        mirrored = "mirrored left to right, then " if video_format.mirrored else ""
-        notes.append(f"carries a rotation flag: {mirrored}turned upright by {video_format.rotation} degrees")
+    if video_format.mirrored:
+        notes.append("carries a mirror flag: left and right exchanged")
+    if video_format.rotation:
+        notes.append(f"carries a rotation flag: turned upright by {video_format.rotation} degrees")
     if video_format.pixel_aspect != 1:
         aspect = video_format.pixel_aspect
         notes.append(f"its pixels are not square ({aspect.numerator}:{aspect.denominator}): stretched to be")

@@ -183,9 +183,9 @@ class _VideoPlanner:
         edges = sorted({0, *inspection.cuts, *(idx + 1 for idx in held), inspection.num_frames})
         for first, last in itertools.pairwise(edges):
             times = inspection.times[first : last + 1] - inspection.times[first]
+            if held and last - first == 1:
+                continue
             if last - 1 in held:  # of the frame that stays, the scene has as much as of others
-                if last - first == 1:
-                    continue
                 times[-1] = times[-2] + int(np.median(durations[first : last - 1]))
             self._plan_scene((first, last), times, size)
         if not held:
