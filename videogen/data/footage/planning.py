@@ -219,8 +219,8 @@ class _VideoPlanner:
             )
         for start, end in spans:
             begins = float(inspection.times[first]) / _NANOSECONDS
-            times = (begins + start / settings.fps, begins + min(end / settings.fps, seconds))
-            self._plan_clip(shown[start:end], times, size)
+            span = (begins + start / settings.fps, begins + min(end / settings.fps, seconds))
+            self._plan_clip(shown[start:end], span, size)
         used = sum(end - start for start, end in spans)
         left_over = (len(shown) - used) / settings.fps
         if spans and left_over >= 1 / settings.fps:
