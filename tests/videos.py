@@ -1,5 +1,6 @@
 """Small real video files for tests, written with PyAV, Pillow and FFmpeg's command line."""
 
+import struct
 import subprocess
 from collections.abc import Sequence
 from fractions import Fraction
@@ -60,6 +61,47 @@ def write_pictures(path: Path, frames: np.ndarray, durations: int | list[int]) -
     lossless: dict[str, Any] = {"lossless": True} if path.suffix == ".webp" else {}
     images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0, **lossless)
     return path
+
+
+def random_gif(path: Path, num_frames: int, height: int, width: int, seed: int) -> Path:
+    """A GIF of patches at random places, with all ways of disposal, in turn with none stated.
+
+    Its first picture fills the screen, and the colour 0 of every palette is transparent.
+    """
+    rng = np.random.default_rng(seed)
+
+    def palette() -> bytes:
+        return rng.integers(0, 256, (128, 3), np.uint8).tobytes()
+
+    content = b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF6, 0, 0) + palette()
+    for idx in range(num_frames):
+        box_height, box_width = (int(rng.integers(1, side + 1)) for side in (height, width))
+        left, top = int(rng.integers(0, width - box_width + 1)), int(rng.integers(0, height - box_height + 1))
+        if idx == 0:
+            left, top, box_height, box_width = 0, 0, height, width
+        disposal, own_palette = int(rng.integers(0, 4)), bool(rng.integers(0, 2))
+        content += b"!\xf9\x04" + struct.pack("<BHBB", disposal << 2 | 1, 10, 0, 0)
+        content += b"," + struct.pack("<HHHHB", left, top, box_width, box_height, 0x86 if own_palette else 0)
+        content += palette() if own_palette else b""
+        # With 7 bits of colour a code has 8 bits, and the table is cleared before codes grow.
+        pixels = rng.integers(0, 4, box_height * box_width, np.uint8).tobytes()
+        codes = (
+            b"".join(b"\x80" + pixels[start : start + 126] for start in range(0, len(pixels), 126)) + b"\x81"
+        )
+        blocks = [codes[start : start + 255] for start in range(0, len(codes), 255)]
+        content += b"\x07" + b"".join(bytes([len(block)]) + block for block in blocks) + b"\0"
+    path.write_bytes(content + b";")
+    return path
+
+
+def ffmpeg_pictures(path: Path, height: int, width: int) -> np.ndarray:
+    """What FFmpeg's command line shows of a file, transparent parts on black, (F, H, W, 3) uint8."""
+    every = ["-fps_mode", "passthrough", "-pix_fmt", "rgba", "-f", "rawvideo"]
+    every += ["-sws_flags", "bicubic+accurate_rnd+full_chroma_int", "pipe:1"]
+    command = [get_ffmpeg_exe(), "-loglevel", "error", "-i", str(path), *every]
+    raw = subprocess.run(command, check=True, capture_output=True).stdout
+    pictures = np.frombuffer(raw, np.uint8).reshape(-1, height, width, 4).astype(np.uint16)
+    return ((pictures[..., :3] * pictures[..., 3:] + 127) // 255).astype(np.uint8)
 
 
 def write_audio(path: Path) -> Path:

@@ -10,7 +10,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from videogen.codec.contract import Codec, check_multiple, codec_hash
 from videogen.codec.pixels import frames_to_pixels
 from videogen.data.footage.captions import read_captions
-from videogen.data.footage.decoding import UnreadableVideoError
+from videogen.data.footage.decoding import UnreadableVideoError, fault_text
 from videogen.data.footage.discovery import FoundFootage, Problem, find_footage
 from videogen.data.footage.inspection import Inspection, file_sha256, inspect_video
 from videogen.data.footage.planning import FootageSettings, PlannedClip, VideoPlan, plan_videos
@@ -102,7 +102,8 @@ def prepare_footage(
         encode: Whether to go beyond the report.
         keep_pixels: Whether the dataset shall have the clips' frames too, to fine-tune a codec on.
         on_progress: Called with the name of a stage, what is done and what there is to do.
-        on_report: Called with the report, once it is written and before anything is encoded.
+        on_report: Called with the report, once it is written and before anything is encoded; and again
+            if a video can no longer be read when it is to be encoded.
 
     Raises:
         ValueError: If an argument is wrong, the footage holds no video, or no video gives a clip, of which
@@ -118,21 +119,35 @@ def prepare_footage(
     captions = read_captions(found)
     inspections = inspect_footage(found, Path(out), settings, num_workers, on_progress)
     plans = plan_videos(inspections, captions.of, (*found.problems, *captions.problems), settings)
-    advice = _unknown_words(plans, encoders.text_encoder)
-    report = make_report(found, plans, settings, encoders.codec.compression, encoders.name, advice)
-    with written_whole(Path(out) / REPORT_NAME) as temporary:
-        temporary.write_text(report_page(report), encoding="utf-8", errors="backslashreplace")
-    on_report(report)
-    if not report.num_clips:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
-        raise ValueError(
-            f"no video of {str(folder)!r} gives a clip ({reasons}): see {Path(out) / REPORT_NAME}"
-        )
+
+    def tell(plans: Sequence[VideoPlan]) -> FootageReport:
+        advice = _unknown_words(plans, encoders.text_encoder)
+        report = make_report(found, plans, settings, encoders.codec.compression, encoders.name, advice)
+        with written_whole(Path(out) / REPORT_NAME) as temporary:
+            temporary.write_text(report_page(report), encoding="utf-8", errors="backslashreplace")
+        on_report(report)
+        if not report.num_clips:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
+            raise ValueError(
+                f"no video of {str(folder)!r} gives a clip ({reasons}): see {Path(out) / REPORT_NAME}"
+            )
+        return report
+
+    report = tell(plans)
     if not encode:
         return PreparedFootage(report, 0, 0)
-    clips = [clip for plan in plans for clip in plan.clips]
     maker = _CacheMaker(found, Path(out), settings, encoders, on_progress)
-    num_encoded = maker.encode_clips(clips, num_workers, keep_pixels)
+    clips = [clip for plan in plans for clip in plan.clips]
+    num_encoded, failed = maker.encode_clips(clips, num_workers, keep_pixels)
+    if failed:
+        plans = [
+            replace(plan, clips=(), dropped=(*plan.dropped, failed[plan.name]))
+            if plan.name in failed
+            else plan
+            for plan in plans
+        ]
+        report = tell(plans)
+        clips = [clip for plan in plans for clip in plan.clips]
     maker.encode_captions(clips)
     write_index(Path(out), maker.index(clips))
     return PreparedFootage(report, num_encoded, len(clips) - num_encoded)
@@ -163,8 +178,8 @@ def inspect_footage(
                 inspection = inspect_video(path, sha256, settings.background, settings.split_scenes)
                 save_inspection(out, key, inspection)
             yield name, inspection
-        except UnreadableVideoError as error:
-            yield name, Problem(name, "unreadable", str(error))
+        except (UnreadableVideoError, MemoryError) as error:
+            yield name, Problem(name, "unreadable", fault_text(error))
 
     results: dict[str, Inspection | Problem] = {}
     on_progress("reading", 0, len(found.videos))
@@ -194,20 +209,36 @@ class _CacheMaker:
         self.text = ShardFolder(out / TEXT, max_names=sys.maxsize)
         self.pixels = ShardFolder(out / PIXELS)
 
-    def encode_clips(self, clips: Sequence[PlannedClip], num_workers: int, keep_pixels: bool) -> int:
-        """Encode the clips whose latents are not there, or whose pixels; returns how many those were."""
+    def encode_clips(
+        self, clips: Sequence[PlannedClip], num_workers: int, keep_pixels: bool
+    ) -> tuple[int, dict[str, Problem]]:
+        """Encode the clips whose latents are not there, or whose pixels.
+
+        Returns:
+            How many were encoded, and why not those of the videos that can no longer be read, by name.
+        """
         missing = {self._clip_key(clip): clip for clip in clips if self._is_missing(clip, keep_pixels)}
         jobs: dict[str, list[PlannedClip]] = {}
         for clip in missing.values():
             jobs.setdefault(clip.source, []).append(clip)
 
-        def read(source: str) -> Iterator[tuple[PlannedClip, Any]]:
+        def read(source: str) -> Iterator[tuple[PlannedClip, Any] | Problem]:
             frames = read_clips(self.found.folder / source, jobs[source], self.settings.background)
-            yield from zip(jobs[source], frames, strict=True)
+            try:
+                yield from zip(jobs[source], frames, strict=True)
+            except (UnreadableVideoError, MemoryError) as error:
+                yield Problem(source, "unreadable", fault_text(error))
 
+        reasons: dict[str, Problem] = {}
+        done = 0
         self.on_progress("encoding", 0, len(missing))
         try:
-            for done, (clip, frames) in enumerate(in_threads(read, list(jobs), num_workers), start=1):
+            for answer in in_threads(read, list(jobs), num_workers):
+                if isinstance(answer, Problem):
+                    reasons[answer.name] = answer
+                    continue
+                done += 1
+                clip, frames = answer
                 if self._clip_key(clip) not in self.latents.shard_of:
                     self.latents.put({self._clip_key(clip): self._encode_clip(clip, frames)})
                 if keep_pixels:
@@ -219,7 +250,13 @@ class _CacheMaker:
             raise
         self.latents.flush()
         self.pixels.flush()
-        return len(missing)
+        # The same clip of a copy of the video, under another name, is missing too.
+        failed = {
+            clip.source: replace(reasons[read_from.source], name=clip.source)
+            for clip in clips
+            if (read_from := missing.get(self._clip_key(clip))) and read_from.source in reasons
+        }
+        return sum(clip.source not in failed for clip in missing.values()), failed
 
     def encode_captions(self, clips: Sequence[PlannedClip]) -> None:
         """Encode the captions whose embeddings are not there, and the empty one."""

@@ -6,7 +6,7 @@ import math
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -214,15 +214,29 @@ def _comment(image: "Image.Image") -> str:
     return str(image.getexif().get(_EXIF_IMAGE_DESCRIPTION, ""))
 
 
+def shown_pictures(image: "Image.Image") -> "Iterator[Image.Image]":
+    """Each picture of an animation that Pillow has opened, in RGBA, while `image.info` says how it is shown.
+
+    Args:
+        image: The animation, or a still picture, which gives itself.
+    """
+    from PIL.GifImagePlugin import GifImageFile
+
+    for idx in range(getattr(image, "n_frames", 1)):
+        # A frame that states no disposal stays. Pillow would let it be disposed of like the one before.
+        if isinstance(image, GifImageFile):
+            image.disposal_method = 0
+        image.seek(idx)
+        yield image.convert("RGBA")
+
+
 def _read_pictures(path: Path) -> Clip:
     from PIL import Image
 
     frames, durations = [], []
     with Image.open(path) as image:
         note = _parse_comment(_comment(image))
-        for idx in range(getattr(image, "n_frames", 1)):
-            image.seek(idx)
-            picture = image.convert("RGBA")
+        for picture in shown_pictures(image):
             black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
             frames.append(np.asarray(Image.alpha_composite(black, picture))[..., :3])
             durations.append(image.info.get("duration", 0))  # ms

@@ -18,7 +18,7 @@ from videogen.codec.contract import codec_hash
 from videogen.codec.pixels import frames_to_pixels
 from videogen.data.batch import Batch
 from videogen.data.footage.dataset import load_dataset, open_footage
-from videogen.data.footage.inspection import Inspection
+from videogen.data.footage.inspection import Inspection, inspect_video
 from videogen.data.footage.planning import FootageSettings
 from videogen.data.footage.reading import read_clips
 from videogen.data.footage.report import FootageReport
@@ -250,6 +250,39 @@ def test_every_damaged_file_is_named_and_the_rest_is_used(
         assert all(problem.detail.split("(")[0] in page for problem in plan.dropped)
     assert page.count("data:image/jpeg") == 3 * 4  # of each video that can be read
     assert "http" not in page
+
+
+def test_a_video_that_changes_before_it_is_encoded_does_not_stop_the_others(
+    footage: Path, tmp_path: Path, encoders: FootageEncoders
+) -> None:
+    reports: list[FootageReport] = []
+
+    def cut_a_file(report: FootageReport) -> None:
+        if not reports:
+            truncate(footage / "a.mkv", 0.3)
+        reports.append(report)
+
+    prepared = prepare_footage(footage, tmp_path / "out", SETTINGS, encoders, on_report=cut_a_file)
+    assert [len(report.dropped) for report in reports] == [0, 1]
+    assert prepared.report is reports[1]
+    assert (prepared.report.dropped[0].name, prepared.report.dropped[0].reason) == ("a.mkv", "unreadable")
+    assert (prepared.num_encoded, prepared.num_cached) == (2, 0)
+    assert [clip.source for clip in load_dataset(tmp_path / "out").clips] == ["c.mkv", "sub/b.mkv"]
+
+
+def test_memory_that_one_video_asks_for_in_vain_does_not_stop_the_others(
+    footage: Path, tmp_path: Path, encoders: FootageEncoders, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def inspect(path: Path, *arguments: Any) -> Inspection:
+        if path.name == "a.mkv":
+            np.empty(2**62, np.uint8)
+        return inspect_video(path, *arguments)
+
+    monkeypatch.setattr("videogen.train.footage.inspect_video", inspect)
+    report = prepare_footage(footage, tmp_path / "out", SETTINGS, encoders).report
+    assert [(problem.name, problem.reason) for problem in report.dropped] == [("a.mkv", "unreadable")]
+    assert "more memory is needed than there is. Unable to allocate 4.00 EiB" in report.dropped[0].detail
+    assert [clip.source for clip in load_dataset(tmp_path / "out").clips] == ["c.mkv", "sub/b.mkv"]
 
 
 def test_no_usable_video_is_an_error_after_the_report(tmp_path: Path, encoders: FootageEncoders) -> None:

@@ -1,13 +1,25 @@
 """Decoding of footage: every frame once, upright, in its colours, at its time; and damage is named."""
 
+import struct
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
-from tests.videos import moving_bar, run_ffmpeg, truncate, write_audio, write_pictures, write_video
+from tests.videos import (
+    ffmpeg_pictures,
+    moving_bar,
+    random_gif,
+    run_ffmpeg,
+    truncate,
+    write_audio,
+    write_pictures,
+    write_video,
+)
 from videogen.data.footage.decoding import DecodedFrame, UnreadableVideoError, decode_frames
+from videogen.io import read_clip
 
 BLACK = (0, 0, 0)
 
@@ -87,6 +99,24 @@ def test_a_rotation_flag_is_obeyed(tmp_path: Path, degrees: int) -> None:
         assert frame.rgb(BLACK, (12, 20)).shape == (12, 20, 3)
 
 
+@pytest.mark.parametrize("flips", [(), ("-display_hflip",), ("-display_vflip",)])
+@pytest.mark.parametrize("degrees", [0, 90, 180, 270])
+def test_all_eight_orientations_are_shown_as_ffmpeg_shows_them(
+    tmp_path: Path, degrees: int, flips: tuple[str, ...]
+) -> None:
+    path = tmp_path / "a.mp4"
+    write_video(tmp_path / "stored.mp4", moving_bar(3), pixel_format="yuv444p")
+    turn = ("-display_rotation", str(degrees), *flips)
+    run_ffmpeg(*turn, "-i", str(tmp_path / "stored.mp4"), "-c", "copy", str(path))
+    decoded = decode(path)
+    height, width = decoded[0].format.height, decoded[0].format.width
+    pictures = np.stack([frame.rgb(BLACK) for frame in decoded])
+    shown = ffmpeg_pictures(path, height, width)
+    assert np.abs(pictures.astype(int) - shown).max() <= 3
+    assert decoded[0].format.mirrored == bool(flips)
+    np.testing.assert_array_equal(read_clip(path).frames, shown)
+
+
 def test_an_odd_size_stays(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mkv", moving_bar(3, 47, 63), codec="ffv1", pixel_format="yuv444p")
     frame = decode(path)[0]
@@ -151,6 +181,83 @@ def test_what_is_cut_off_is_named(tmp_path: Path) -> None:
     )
     webp = write_pictures(tmp_path / "d.webp", noise, 40)
     assert error_of(truncate(webp, 0.5))
+
+
+def write_avi_with_dropped_frames(path: Path) -> Path:
+    """Of 48 frames at 24 per second, three in the middle and the last two are left out, and counted."""
+    pictures = moving_bar(48)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=24)
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj420p"
+        for idx in (*range(10), *range(13, 46)):
+            frame = av.VideoFrame.from_ndarray(pictures[idx], format="rgb24")
+            frame.pts, frame.time_base = idx, Fraction(1, 24)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return count_in_header(path, 48)
+
+
+def count_in_header(path: Path, num_frames: int) -> Path:
+    """Change the length that the header of an AVI's first stream states."""
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<I", content, content.index(b"strh") + 8 + 32, num_frames)
+    path.write_bytes(content)
+    return path
+
+
+def test_an_avi_with_dropped_frames_is_whole(tmp_path: Path) -> None:
+    decoded = decode(write_avi_with_dropped_frames(tmp_path / "a.avi"))
+    starts = [Fraction(idx, 24) for idx in (*range(10), *range(13, 46))]
+    assert [frame.start for frame in decoded] == starts
+
+
+def test_an_avi_whose_header_counts_fields_is_whole(tmp_path: Path) -> None:
+    assert len(decode(count_in_header(write_video(tmp_path / "a.avi", codec="mpeg4"), 48))) == 24
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.9])
+def test_a_truncated_avi_is_refused(tmp_path: Path, share: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8)
+    path = write_video(tmp_path / "a.avi", noise, codec="mpeg4")
+    assert "cut off" in error_of(truncate(path, share))
+    # Where a packet ends, only the header knows that others follow.
+    path = write_video(tmp_path / "b.avi", noise, codec="mpeg4")
+    with av.open(str(path)) as container:
+        positions = [packet.pos for packet in container.demux(video=0) if packet.pos is not None]
+    path.write_bytes(path.read_bytes()[: positions[int(share * len(positions))]])
+    assert "cut off: its header states 1.67 s" in error_of(path)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.flv"])
+def test_titles_in_any_encoding_are_no_damage(tmp_path: Path, name: str) -> None:
+    title = b"Caf-- --t--"
+    path = tmp_path / name
+    write_video(tmp_path / "plain.mkv", codec="mpeg4" if name == "a.avi" else "libx264")
+    titles = ["-metadata", f"title={title.decode()}", "-metadata:s:v", f"title={title.decode()}"]
+    run_ffmpeg("-i", str(tmp_path / "plain.mkv"), "-c", "copy", *titles, str(path))
+    content = path.read_bytes()
+    assert title in content
+    path.write_bytes(content.replace(title, b"Caf\xe9\xe9 \xe9\xe9t\xe9\xe9"))
+    assert len(decode(path)) == 24
+
+
+def test_lost_packets_of_a_transport_stream_are_named(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8)
+    path = write_video(tmp_path / "a.ts", noise)
+    assert len(decode(path)) == 40
+    content = path.read_bytes()
+    middle = len(content) // 188 // 2 * 188
+    path.write_bytes(content[:middle] + content[middle + 3 * 188 :])
+    assert "a packet is incomplete" in error_of(path)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_gif_is_shown_as_ffmpeg_shows_it(tmp_path: Path, seed: int) -> None:
+    path = random_gif(tmp_path / "a.gif", 8, 12, 16, seed)
+    shown = ffmpeg_pictures(path, 12, 16)
+    np.testing.assert_array_equal([frame.rgb(BLACK) for frame in decode(path)], shown)
+    np.testing.assert_array_equal(read_clip(path).frames, shown)
 
 
 def test_what_is_no_video_is_named(tmp_path: Path) -> None:

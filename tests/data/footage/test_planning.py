@@ -93,6 +93,40 @@ def test_too_short_says_how_long_it_is_and_what_would_fit(tmp_path: Path) -> Non
     assert one(tmp_path / "a.mp4", replace(SETTINGS, fps=video.needed_fps)).clips
 
 
+def test_a_frame_that_stays_longer_than_a_clip_ends_the_scene_and_is_told_once(tmp_path: Path) -> None:
+    for name, gap in (
+        ("pause.mkv", 20 * 3600 * 1000),
+        ("hold.mkv", 30_000),
+        ("epoch.mkv", 1_700_000_000_000),
+    ):
+        ticks = [40 * idx + (gap if idx >= 25 else 0) for idx in range(50)]
+        video = one(write_video(tmp_path / name, moving_bar(50, seed=len(name)), ticks=ticks))
+        assert [(clip.frame_idxs[0], clip.frame_idxs[-1]) for clip in video.clips] == [(1, 23), (26, 48)]
+        assert not video.dropped
+        (note,) = [note for note in video.notes if "longer than a clip" in note]
+        assert "1 frame stays longer than a clip, first frame 24 at 0.96 s" in note
+        assert video.clips[0].end == pytest.approx(1)
+        assert video.clips[1].start == pytest.approx(1 + gap / 1000)
+
+
+def test_a_first_stamp_far_away_costs_that_frame_alone(tmp_path: Path) -> None:
+    ticks = [0, *(1_700_000_000_000 + 40 * idx for idx in range(1, 50))]
+    video = one(write_video(tmp_path / "a.mkv", moving_bar(50), ticks=ticks))
+    (clip,) = video.clips
+    assert (clip.frame_idxs[0], clip.frame_idxs[-1], len(clip.frame_idxs)) == (2, 49, 16)
+    assert video.inspection is not None
+    assert video.inspection.seconds == pytest.approx(1.96, abs=0.002)
+    assert video.inspection.fps == pytest.approx(25, abs=0.1)
+    assert any("frame 0 at 0.00 s for 472222.2 h" in note for note in video.notes)
+
+
+def test_pictures_that_all_stay_longer_than_a_clip_give_none(tmp_path: Path) -> None:
+    video = one(write_pictures(tmp_path / "a.webp", moving_bar(6), 5000))
+    assert not video.clips
+    assert reason(video) == "too short"
+    assert "6 frames stay longer than a clip, first frame 0 at 0.00 s for 5.0 s" in video.dropped[0].detail
+
+
 def test_one_picture_is_no_clip(tmp_path: Path) -> None:
     assert reason(one(write_pictures(tmp_path / "a.gif", moving_bar(1), 2000))) == "single frame"
 

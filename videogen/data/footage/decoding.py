@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from videogen.clip_formats import shown_pictures
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -22,6 +24,7 @@ Colour = tuple[int, int, int]
 
 _TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273, table 3
 _UNSPECIFIED = 2  # the same, colour matrix
+_MATRIX_ROUNDING = 1  # degrees, as FFmpeg's command line allows
 _MIN_PICTURE_MS, _DEFAULT_PICTURE_MS = 11, 100  # as browsers play pictures that state no or no sensible time
 
 
@@ -40,6 +43,7 @@ class VideoFormat:
         width: Of the upright picture, in pixels of the file.
         height: Of the upright picture, in pixels of the file.
         rotation: Degrees counterclockwise by which the stored picture is turned to be upright.
+        mirrored: Whether left and right of the stored picture are exchanged, before it is turned.
         pixel_aspect: Width of a pixel over its height.
         bit_depth: Bits of a colour channel.
         has_alpha: Whether there is transparency.
@@ -54,6 +58,7 @@ class VideoFormat:
     width: int
     height: int
     rotation: int = 0
+    mirrored: bool = False
     pixel_aspect: Fraction = Fraction(1)
     bit_depth: int = 8
     has_alpha: bool = False
@@ -76,9 +81,28 @@ class DecodedFrame(ABC):
     duration: Fraction | None
     format: VideoFormat
 
-    @abstractmethod
     def rgb(self, background: Colour, size: tuple[int, int] | None = None) -> np.ndarray:
-        """The picture `(H, W, 3)` uint8, transparent parts on `background`, averaged down to (H, W)."""
+        """The picture `(H, W, 3)` uint8, transparent parts on `background`, averaged down to (H, W).
+
+        Raises:
+            UnreadableVideoError: If it cannot be converted.
+        """
+        try:
+            return self._rgb(background, size)
+        except Exception as error:  # as in `decode_frames`
+            raise UnreadableVideoError(f"a frame cannot be converted: {fault_text(error)}") from error
+
+    @abstractmethod
+    def _rgb(self, background: Colour, size: tuple[int, int] | None) -> np.ndarray:
+        """The picture, for `rgb`."""
+
+
+def fault_text(error: Exception) -> str:
+    """What a decoder, or the lack of memory, says in an error, in one line."""
+    if isinstance(error, MemoryError):
+        return " ".join(f"more memory is needed than there is. {error}".split())
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())
 
 
 def decode_frames(path: Path) -> Iterator[DecodedFrame]:
@@ -105,8 +129,7 @@ def decode_frames(path: Path) -> Iterator[DecodedFrame]:
     except (UnreadableVideoError, ImportError):
         raise
     except Exception as error:  # decoders meet damaged files with a dozen unrelated types
-        text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        message = " ".join(str(text).split())
+        message = fault_text(error)
         if num_frames:
             raise UnreadableVideoError(
                 f"damaged: after {num_frames} frames the decoder says: {message}"
@@ -122,7 +145,7 @@ class _VideoFrame(DecodedFrame):
 
     frame: Any
 
-    def rgb(self, background: Colour, size: tuple[int, int] | None = None) -> np.ndarray:
+    def _rgb(self, background: Colour, size: tuple[int, int] | None) -> np.ndarray:
         from av.video.reformatter import Colorspace
 
         frame, turns = self.frame, self.format.rotation // 90
@@ -133,6 +156,8 @@ class _VideoFrame(DecodedFrame):
         if frame.colorspace == _UNSPECIFIED:  # by convention: HD is BT.709, smaller is BT.601
             options["src_colorspace"] = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
         picture = frame.reformat(format="rgba" if self.format.has_alpha else "rgb24", **options).to_ndarray()
+        if self.format.mirrored:
+            picture = picture[:, ::-1]
         return _on_background(np.rot90(picture, turns), background)
 
 
@@ -142,7 +167,7 @@ class _Picture(DecodedFrame):
 
     image: Image.Image
 
-    def rgb(self, background: Colour, size: tuple[int, int] | None = None) -> np.ndarray:
+    def _rgb(self, background: Colour, size: tuple[int, int] | None) -> np.ndarray:
         from PIL import Image
 
         image = self.image
@@ -167,7 +192,8 @@ def _decode_video(path: Path) -> Iterator[DecodedFrame]:
         raise ImportError("reading footage needs PyAV: pip install 'videogen[train]'") from error
     from av.stream import Disposition
 
-    with av.open(str(path), mode="r") as container:
+    # Titles may be in any encoding, and none of them is used.
+    with av.open(str(path), mode="r", metadata_errors="replace") as container:
         streams = [
             stream
             for stream in container.streams.video
@@ -182,9 +208,16 @@ def _decode_video(path: Path) -> Iterator[DecodedFrame]:
         stream.thread_count = 1  # the files are spread over the cores
         decoder = _alpha_decoder(stream)
         video_format = None
-        num_packets, end = 0, Fraction(0)
+        listed = max((entry.timestamp for entry in stream.index_entries), default=0)
+        num_frames, end, last_packet = 0, Fraction(0), None
         for packet in container.demux(stream):
-            num_packets += packet.size > 0
+            if packet.is_corrupt:
+                raise UnreadableVideoError(
+                    f"damaged: after {num_frames} frames a packet is incomplete, as where a part of a "
+                    "transport stream was lost or the file was cut off"
+                )
+            if packet.size:
+                last_packet = packet
             for frame in decoder.decode(packet):
                 if video_format is None:
                     video_format = _format_of(frame, stream, container)
@@ -200,7 +233,9 @@ def _decode_video(path: Path) -> Iterator[DecodedFrame]:
                 duration = frame.duration * base if frame.duration and base is not None else None
                 end = max(end, (start or Fraction(0)) + (duration or Fraction(0)))
                 yield _VideoFrame(start, duration, video_format, frame)
-        _check_complete(stream, num_packets, end)
+                num_frames += 1
+        if last_packet is not None:
+            _check_complete(container, stream, listed, last_packet, end)
 
 
 def _alpha_decoder(stream: Any) -> Any:
@@ -215,10 +250,9 @@ def _alpha_decoder(stream: Any) -> Any:
 
 
 def _format_of(frame: Any, stream: Any, container: Any) -> VideoFormat:
-    if frame.rotation % 90:
-        raise UnreadableVideoError(f"is to be turned by {frame.rotation} degrees, which is no multiple of 90")
+    rotation, mirrored = _orientation(frame)
     aspect = stream.sample_aspect_ratio or Fraction(1)
-    sideways = frame.rotation % 180 != 0
+    sideways = rotation % 180 != 0
     width, height = (frame.height, frame.width) if sideways else (frame.width, frame.height)
     return VideoFormat(
         container=container.format.name.split(",")[0],
@@ -226,7 +260,8 @@ def _format_of(frame: Any, stream: Any, container: Any) -> VideoFormat:
         pixel_format=frame.format.name,
         width=width,
         height=height,
-        rotation=frame.rotation % 360,
+        rotation=rotation,
+        mirrored=mirrored,
         pixel_aspect=1 / aspect if sideways else aspect,
         bit_depth=frame.format.components[0].bits,
         has_alpha=any(component.is_alpha for component in frame.format.components),
@@ -236,19 +271,50 @@ def _format_of(frame: Any, stream: Any, container: Any) -> VideoFormat:
     )
 
 
-def _check_complete(stream: Any, num_packets: int, end: Fraction) -> None:
-    """Refuse what was cut off without the decoder noticing."""
-    if num_packets < stream.frames:
-        raise UnreadableVideoError(
-            f"cut off: its header lists {stream.frames} frames, the file has {num_packets}"
-        )
-    if "DURATION" in stream.metadata:  # Matroska lists no frames
+def _orientation(frame: Any) -> tuple[int, bool]:
+    """`rotation` and `mirrored` by the display matrix, which maps (x, y) to (ax + cy, bx + dy)."""
+    data = frame.side_data.get("DISPLAYMATRIX")
+    if data is None:
+        return 0, False
+    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
+    determinant = a * d - b * c
+    if not determinant:
+        return 0, False
+    mirrored = determinant < 0
+    degrees = frame.rotation + 180 * mirrored
+    quarters = round(degrees / 90)
+    if abs(degrees - 90 * quarters) > _MATRIX_ROUNDING:
+        raise UnreadableVideoError(f"is to be turned by {degrees} degrees, which is no multiple of 90")
+    return 90 * quarters % 360, mirrored
+
+
+def _check_complete(container: Any, stream: Any, listed: int, last_packet: Any, end: Fraction) -> None:
+    """Refuse what was cut off without the decoder noticing.
+
+    Args:
+        container: The file.
+        stream: Its pictures.
+        listed: The last decoding time in the index as the file was opened, in ticks.
+        last_packet: The last that was read.
+        end: When the last frame ends, in seconds.
+    """
+    stated = tolerance = Fraction(0)
+    if container.format.name.startswith(("avi", "mov")):
+        last = last_packet.pts if last_packet.dts is None else last_packet.dts
+        end = (last + (last_packet.duration or 1)) * stream.time_base
+        if last < listed:
+            stated = end + (listed - last) * stream.time_base
+        elif last > listed and container.format.name == "avi":
+            # Its index, which stands last, is missing. The header alone proves nothing: it may count fields.
+            stated = stream.frames * stream.time_base
+    elif "DURATION" in stream.metadata:  # Matroska lists key frames only
         hours, minutes, seconds = stream.metadata["DURATION"].split(":")
         stated = 3600 * int(hours) + 60 * int(minutes) + Fraction(seconds)
-        if end < stated - max(Fraction(1, 2), stated / 20):
-            raise UnreadableVideoError(
-                f"cut off: its header states {float(stated):.2f} s, the file has {float(end):.2f} s"
-            )
+        tolerance = max(Fraction(1, 2), stated / 20)
+    if end < stated - tolerance:
+        raise UnreadableVideoError(
+            f"cut off: its header states {float(stated):.2f} s, the file has {float(end):.2f} s"
+        )
 
 
 def _decode_pictures(path: Path) -> Iterator[DecodedFrame]:
@@ -259,9 +325,7 @@ def _decode_pictures(path: Path) -> Iterator[DecodedFrame]:
         modes = {"RGBA": "rgba", "P": "palette", "L": "gray", "RGB": "rgb"}
         picture_format = None
         start = Fraction(0)
-        for idx in range(getattr(image, "n_frames", 1)):
-            image.seek(idx)
-            picture = image.convert("RGBA")
+        for picture in shown_pictures(image):
             milliseconds = image.info.get("duration", 0)
             if milliseconds < _MIN_PICTURE_MS:
                 milliseconds = _DEFAULT_PICTURE_MS

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import io
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -18,9 +20,12 @@ SMALL_SIDE = 160  # longer side of the pictures that are looked at here, in pixe
 SIGNATURE_SIDE = 32
 SIGNATURES_PER_SECOND = 8
 MAX_THUMBNAILS = 12
+LONGEST_PICTURE = 3600
+"""Seconds; what stays longer is a pause or a broken time stamp, and no part of how long a video lasts."""
 
 _DEFAULT_RATE = Fraction(25)
 _NANOSECONDS = 1_000_000_000
+_FARTHEST = 100 * 365 * 24 * 3600  # seconds from the middle time stamp; 64 bits hold 292 years of nanoseconds
 _ROUNDING = Fraction(2, 1000)  # seconds; some containers keep milliseconds, and copies shall be treated alike
 
 
@@ -61,13 +66,18 @@ class Inspection:
 
     @property
     def seconds(self) -> float:
-        """From the first frame to the end of the last."""
-        return float(self.times[-1]) / _NANOSECONDS
+        """How long its pictures are shown, without those that stay longer than `LONGEST_PICTURE`."""
+        return float(self._usual_durations.sum()) / _NANOSECONDS
 
     @property
     def fps(self) -> float:
-        """Frames per second, the mean rate."""
-        return self.num_frames / self.seconds
+        """Frames per second, the mean rate in `seconds`."""
+        return len(self._usual_durations) / self.seconds
+
+    @property
+    def _usual_durations(self) -> np.ndarray:
+        durations = np.diff(self.times)
+        return durations[durations <= LONGEST_PICTURE * _NANOSECONDS]
 
     def signatures_at(self, frame_idxs: np.ndarray) -> np.ndarray:
         """`(N, 32, 32)`, for each of N frames the signature that was taken there or last before."""
@@ -109,12 +119,14 @@ def inspect_video(
     thumbnails: dict[int, np.ndarray] = {}
     stride = 1
     previous = None
-    first_start: Fraction | None = None
+    shown_at = Fraction(0)
     last_duration: Fraction | None = None
     for idx, frame in enumerate(decode_frames(path)):
         video_format = frame.format
         small = frame.rgb(background, _small_size(video_format))
         grey = _grey(small)
+        if idx:
+            shown_at += _step(starts[-1], frame.start) or 1 / (video_format.rate or _DEFAULT_RATE)
         starts.append(frame.start)
         last_duration = frame.duration
         ranges.append(int(grey.max()) - int(grey.min()))
@@ -122,10 +134,6 @@ def inspect_video(
         changes.append(int(change.max()))
         jumps.append(round(float(change.mean())))
         previous = grey
-        shown_at = Fraction(idx) / (video_format.rate or _DEFAULT_RATE)
-        if frame.start is not None:
-            first_start = frame.start if first_start is None else first_start
-            shown_at = frame.start - first_start
         if idx == 0 or shown_at >= next_signature:
             signatures[idx] = _averaged(grey)
             next_signature = shown_at + Fraction(1, SIGNATURES_PER_SECOND) - _ROUNDING
@@ -136,7 +144,7 @@ def inspect_video(
             if len(thumbnails) > MAX_THUMBNAILS:
                 stride *= 2
                 thumbnails = {kept: value for kept, value in thumbnails.items() if kept % stride == 0}
-    times, notes = _shown_times(starts, last_duration, video_format.rate)
+    times, notes = shown_times(starts, last_duration, video_format.rate)
     return Inspection(
         sha256=sha256,
         format=video_format,
@@ -180,27 +188,99 @@ def _jpeg(picture: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _shown_times(
-    starts: list[Fraction | None], last_duration: Fraction | None, rate: Fraction
+def _step(earlier: Fraction | None, later: Fraction | None) -> Fraction | None:
+    """Seconds from one time stamp to the next; None where one is missing or time does not advance."""
+    return later - earlier if earlier is not None and later is not None and later > earlier else None
+
+
+def shown_times(
+    starts: Sequence[Fraction | None], last_duration: Fraction | None, rate: Fraction
 ) -> tuple[np.ndarray, list[str]]:
-    """`times` of an inspection, and what is unusual about them."""
-    known = [start for start in starts if start is not None]
-    if len(known) < len(starts) or any(later <= earlier for earlier, later in itertools.pairwise(known)):
-        rate = rate or _DEFAULT_RATE
-        seconds = [Fraction(idx) / rate for idx in range(len(starts) + 1)]
-        note = f"its time stamps are missing or out of order: read at its stated {float(rate):.5g} fps"
-        return _nanoseconds(seconds), [note]
-    intervals = sorted(later - earlier for earlier, later in itertools.pairwise(known))
-    usual = intervals[len(intervals) // 2] if intervals else 1 / (rate or _DEFAULT_RATE)
-    seconds = [start - known[0] for start in known]
-    seconds.append(seconds[-1] + (last_duration or usual))
+    """When each frame is shown, and what is unusual about that.
+
+    Of the time stamps, the most that rise are kept, and the others set between their neighbours.
+
+    Args:
+        starts: Time stamp of each frame, in seconds; None where it is missing.
+        last_duration: How long the last frame is shown, in seconds; None where the file does not say.
+        rate: Frames per second that the file states, 0 if it states none; for where most stamps are wrong.
+
+    Returns:
+        `times` of an inspection, and notes for users.
+    """
+    step = 1 / rate if rate * LONGEST_PICTURE >= 1 else 1 / _DEFAULT_RATE
+    kept = _rising(starts, step)
+    if 2 * len(kept) < len(starts):
+        note = f"its time stamps are missing or out of order: read at its stated {float(1 / step):.5g} fps"
+        return _nanoseconds([idx * step for idx in range(len(starts) + 1)]), [note]
+
+    stamps = [(idx, start) for idx, start in enumerate(starts) if idx in kept and start is not None]
+    slopes = sorted(
+        (later - earlier) / (end - begin) for (begin, earlier), (end, later) in itertools.pairwise(stamps)
+    )
+    slopes = [slope for slope in slopes if slope <= LONGEST_PICTURE]
+    usual = slopes[len(slopes) // 2] if slopes else step
+    # What comes before the first stamp that is kept, or after the last one, lasts as long as others do.
+    (first_idx, first), (last_idx, last) = stamps[0], stamps[-1]
+    stamps.insert(0, (-1, first - (first_idx + 1) * usual))
+    stamps.append((len(starts), last + (len(starts) - last_idx) * usual))
+    seconds = [
+        earlier + (later - earlier) * (idx - begin) / (end - begin)
+        for (begin, earlier), (end, later) in itertools.pairwise(stamps)
+        for idx in range(begin, end)
+    ][1:]
+    duration = usual
+    if last_idx == len(starts) - 1 and last_duration and 0 < last_duration <= LONGEST_PICTURE:
+        duration = last_duration
+    seconds.append(seconds[-1] + duration)
+
+    notes = []
+    if len(kept) < len(starts):
+        wrong = [idx for idx in range(len(starts)) if idx not in kept]
+        stamps_are = "time stamps is" if len(wrong) == 1 else "time stamps are"
+        notes.append(
+            f"{len(wrong)} of {len(starts)} {stamps_are} missing or out of order, the first that of frame "
+            f"{wrong[0]}: set between their neighbours"
+        )
     # Containers round times to milliseconds; a real change of rate is larger.
-    if intervals and intervals[-1] - intervals[0] > max(usual / 5, Fraction(3, 1000)):
-        shortest, longest = (float(1000 * value) for value in (intervals[0], intervals[-1]))
-        return _nanoseconds(seconds), [
+    if slopes and slopes[-1] - slopes[0] > max(usual / 5, Fraction(3, 1000)):
+        shortest, longest = (float(1000 * value) for value in (slopes[0], slopes[-1]))
+        notes.append(
             f"variable frame rate: frames last {shortest:.0f} to {longest:.0f} ms; read by their time stamps"
-        ]
-    return _nanoseconds(seconds), []
+        )
+    return _nanoseconds([value - seconds[0] for value in seconds]), notes
+
+
+def _rising(starts: Sequence[Fraction | None], step: Fraction) -> set[int]:
+    """Indices of the most time stamps that rise, by patience sorting; of equal series an even one.
+
+    Args:
+        starts: The stamps in seconds.
+        step: Seconds from frame to frame that the file states.
+    """
+    stamped = sorted(start for start in starts if start is not None)
+    middle = stamped[len(stamped) // 2] if stamped else Fraction(0)
+    steps = sorted(filter(None, itertools.starmap(_step, itertools.pairwise(starts))))
+    usual = steps[len(steps) // 2] if steps else step
+    # In pile k are the stamps that end a rising series of k + 1; their values fall, and the last is on top.
+    piles: list[list[tuple[int, Fraction]]] = []
+    tops: list[Fraction] = []
+    for idx, start in enumerate(starts):
+        if start is None or abs(start - middle) > _FARTHEST:
+            continue
+        # Nearly every stamp rises, and needs no search.
+        place = len(tops) if not tops or start > tops[-1] else bisect.bisect_left(tops, start)
+        if place == len(tops):
+            tops.append(start)
+            piles.append([])
+        tops[place] = start
+        piles[place].append((idx, start))
+    kept: list[tuple[int, Fraction]] = [piles.pop()[0]] if piles else []
+    while piles:
+        idx, start = kept[-1]
+        below = [stamp for stamp in piles.pop() if stamp[0] < idx and stamp[1] < start]
+        kept.append(min(below, key=lambda stamp: abs((start - stamp[1]) / (idx - stamp[0]) - usual)))
+    return {idx for idx, _ in kept}
 
 
 def _nanoseconds(seconds: list[Fraction]) -> np.ndarray:
@@ -215,6 +295,8 @@ def _format_notes(path: Path, video_format: VideoFormat, background: Colour) -> 
     fitting = by_magic.get(video_format.container)
     if fitting is not None and suffix not in fitting:
         notes.append(f"its suffix says {suffix}, its content is {video_format.container}: read as what it is")
+    if video_format.mirrored:
+        notes.append("carries a mirror flag: left and right exchanged")
     if video_format.rotation:
         notes.append(f"carries a rotation flag: turned upright by {video_format.rotation} degrees")
     if video_format.pixel_aspect != 1:

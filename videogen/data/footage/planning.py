@@ -13,7 +13,7 @@ from videogen.data.footage.decoding import Colour
 from videogen.data.footage.discovery import Problem
 from videogen.data.footage.duplicates import DuplicateFinder, SeenClip
 from videogen.data.footage.framing import Box, Bucket, best_size, crop_box, kept_share
-from videogen.data.footage.inspection import Inspection
+from videogen.data.footage.inspection import LONGEST_PICTURE, Inspection
 from videogen.data.footage.retiming import num_frames_at, retime, split_into_clips
 
 MIN_KEPT_SHARE = 0.1
@@ -160,11 +160,9 @@ class _VideoPlanner:
             shape = f"{inspection.format.width}x{inspection.format.height}"
             self._drop("extreme shape", f"{shape} cropped to {size[1]}x{size[0]} leaves {kept:.1%} of it")
         else:
-            edges = (0, *inspection.cuts, inspection.num_frames)
-            for scene in itertools.pairwise(edges):
-                self._plan_scene(scene, size)
+            self._plan_scenes(size)
             if inspection.cuts:
-                self.notes.append(f"split into {len(edges) - 1} scenes, which share its caption")
+                self.notes.append(f"split into {len(inspection.cuts) + 1} scenes, which share its caption")
             self._note_framing(size, kept)
         return VideoPlan(
             self.name,
@@ -176,29 +174,57 @@ class _VideoPlanner:
             self.needed_fps,
         )
 
-    def _plan_scene(self, scene: tuple[int, int], size: tuple[int, int]) -> None:
+    def _plan_scenes(self, size: tuple[int, int]) -> None:
+        """Plan what lies between cuts, and between frames that stay longer than any clip."""
+        inspection = self.inspection
+        durations = np.diff(inspection.times)
+        longest = max(self.settings.num_frames) / self.settings.fps
+        held = np.flatnonzero(durations > longest * _NANOSECONDS).tolist()
+        edges = sorted({0, *inspection.cuts, *(idx + 1 for idx in held), inspection.num_frames})
+        for first, last in itertools.pairwise(edges):
+            times = inspection.times[first : last + 1] - inspection.times[first]
+            if held and last - first == 1:
+                continue
+            if last - 1 in held:  # of the frame that stays, the scene has as much as of others
+                times[-1] = times[-2] + int(np.median(durations[first : last - 1]))
+            self._plan_scene((first, last), times, size)
+        if not held:
+            return
+        start, seconds = (float(row[held[0]]) / _NANOSECONDS for row in (inspection.times, durations))
+        frames = "1 frame stays" if len(held) == 1 else f"{len(held)} frames stay"
+        note = (
+            f"{frames} longer than a clip, first frame {held[0]} at {start:.2f} s for {_duration(seconds)}: "
+            "a pause or a broken time stamp, at which a scene ends"
+        )
+        if self.clips or self.dropped:
+            self.notes.append(note)
+        else:
+            self._drop("too short", f"{note}, and nothing else is left")
+
+    def _plan_scene(self, scene: tuple[int, int], times: np.ndarray, size: tuple[int, int]) -> None:
+        """Plan frames [first, last), of which each is shown at `times` `(F + 1,)`, in nanoseconds from 0."""
         inspection, settings = self.inspection, self.settings
         first, last = scene
-        shown = retime(inspection.times, first, last, settings.fps)
-        seconds = float(inspection.times[last] - inspection.times[first]) / _NANOSECONDS
+        shown = first + retime(times, 0, last - first, settings.fps)
+        seconds = float(times[-1]) / _NANOSECONDS
         spans = split_into_clips(len(shown), settings.num_frames)
         if not spans:
             shortest = min(settings.num_frames)
             self.needed_fps = max(self.needed_fps, (shortest - 0.5) / seconds)
             self._drop(
                 "too short",
-                f"{self._span(scene)}lasts {seconds:.2f} s ({last - first} frames), which is "
+                f"{self._span(scene, seconds)}lasts {seconds:.2f} s ({last - first} frames), which is "
                 f"{num_frames_at(seconds, settings.fps)} frames at {settings.fps:g} fps: a clip needs "
                 f"{shortest}",
             )
         for start, end in spans:
             begins = float(inspection.times[first]) / _NANOSECONDS
-            times = (begins + start / settings.fps, begins + min(end / settings.fps, seconds))
-            self._plan_clip(shown[start:end], times, size)
+            span = (begins + start / settings.fps, begins + min(end / settings.fps, seconds))
+            self._plan_clip(shown[start:end], span, size)
         used = sum(end - start for start, end in spans)
         left_over = (len(shown) - used) / settings.fps
         if spans and left_over >= 1 / settings.fps:
-            self.notes.append(f"{self._span(scene)}{left_over:.2f} s left over at its ends")
+            self.notes.append(f"{self._span(scene, seconds)}{left_over:.2f} s left over at its ends")
 
     def _plan_clip(self, shown: np.ndarray, times: tuple[float, float], size: tuple[int, int]) -> None:
         inspection, settings = self.inspection, self.settings
@@ -253,12 +279,16 @@ class _VideoPlanner:
         if size[0] > format_.height or size[1] > format_.width:
             self.notes.append(f"enlarged from {format_.width}x{format_.height}: it will look soft")
 
-    def _span(self, frames: tuple[int, int]) -> str:
+    def _span(self, scene: tuple[int, int], seconds: float) -> str:
         """Which part of the video is meant; "" for the whole."""
-        if frames == (0, self.inspection.num_frames):
+        if scene == (0, self.inspection.num_frames):
             return ""
-        start, end = (float(self.inspection.times[idx]) / _NANOSECONDS for idx in frames)
-        return f"from {start:.2f} to {end:.2f} s: "
+        start = float(self.inspection.times[scene[0]]) / _NANOSECONDS
+        return f"from {start:.2f} to {start + seconds:.2f} s: "
 
     def _drop(self, reason: str, detail: str) -> None:
         self.dropped.append(Problem(self.name, reason, detail))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < LONGEST_PICTURE else f"{seconds / 3600:.1f} h"

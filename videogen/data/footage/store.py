@@ -38,7 +38,7 @@ REPORT_NAME = "report.html"
 LATENTS, TEXT, PIXELS, VIDEOS = "latents", "text", "pixels", "videos"
 MASK_SUFFIX = ".mask"
 
-INSPECTION_VERSION = 1
+INSPECTION_VERSION = 2
 """Part of the name of what is remembered about a video: to be raised when inspections find other things."""
 
 _SHARD_NAMES, _SHARD_BYTES = 64, 64 * 2**20  # what an interruption at worst does over again
