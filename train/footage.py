@@ -27,6 +27,7 @@ from videogen.data.footage.planning import FootageSettings, PlannedClip, VideoPl
 from videogen.data.footage.reading import in_threads, read_clips
 from videogen.data.footage.report import FootageReport, make_report
 from videogen.data.footage.report_page import report_page
+from videogen.data.footage.sequences import PictureSequence
 from videogen.data.footage.store import (
     INSPECTION_VERSION,
     LATENTS,
@@ -77,8 +78,9 @@ def check_settings(settings: FootageSettings, codec: Codec) -> None:
     for height, width in settings.sizes:
         check_multiple("height", height, per_space)
         check_multiple("width", width, per_space)
-    if not 0.1 <= settings.fps <= 240:
-        raise ValueError(f"`fps` must be between 0.1 and 240, got {settings.fps}")
+    for name, fps in (("fps", settings.fps), ("picture_fps", settings.picture_fps)):
+        if not 0.1 <= fps <= 240:
+            raise ValueError(f"`{name}` must be between 0.1 and 240, got {fps}")
 
 
 def prepare_footage(
@@ -153,7 +155,9 @@ def inspect_footage(
         path = found.folder / name
         try:
             sha256 = file_sha256(path)
+            is_sequence = PictureSequence.of(path) is not None
             key = content_key(
+                **({"picture_fps": settings.picture_fps} if is_sequence else {}),
                 version=INSPECTION_VERSION,
                 sha256=sha256,
                 suffix=path.suffix.lower(),
@@ -162,7 +166,9 @@ def inspect_footage(
             )
             inspection = load_inspection(out, key)
             if inspection is None:
-                inspection = inspect_video(path, sha256, settings.background, settings.split_scenes)
+                inspection = inspect_video(
+                    path, sha256, settings.background, settings.split_scenes, settings.picture_fps
+                )
                 save_inspection(out, key, inspection)
             yield name, inspection
         except UnreadableVideoError as error:

@@ -1,10 +1,12 @@
 """Captions of footage: each convention is read, the first that speaks wins, and mistakes are named."""
 
+import io
 import json
 import unicodedata
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from videogen.data.footage.captions import FROM_FILE_NAME, Captions, read_captions
 from videogen.data.footage.discovery import find_footage
@@ -163,6 +165,32 @@ def test_a_row_may_name_its_video_by_an_absolute_path(
         texts = {name: caption.text for name, caption in captions.of.items()}
         assert texts == {"sub/a.mp4": "one", "b.mp4": "two", "c.mp4": "three"}
         assert [problem.name for problem in captions.problems] == [str(tmp_path / "d.mp4")]
+
+
+def test_numbered_pictures_are_named_by_their_folder_or_by_what_precedes_the_numbers(tmp_path: Path) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(picture, "PNG")
+    for prefix in ("a_red-car.v2/frame_", "b/x_", "c/", "d/one_", "d/two_", "e/", "loose_"):
+        for number in range(8):
+            path = tmp_path / f"{prefix}{number:03d}.png"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(picture.getvalue())
+    captions = captions_in(
+        tmp_path,
+        b_DOT_txt="beside the folder",
+        d__two_DOT_txt="beside the pictures",
+        metadata_DOT_csv="file_name,text\nc,by the folder\ne/000.png,by a picture\n",
+    )
+    assert {name: caption.text for name, caption in captions.of.items()} == {
+        "a_red-car.v2/frame_[000-007].png": "a red car.v2",
+        "b/x_[000-007].png": "beside the folder",
+        "c/[000-007].png": "by the folder",
+        "d/one_[000-007].png": "one",
+        "d/two_[000-007].png": "beside the pictures",
+        "e/[000-007].png": "by a picture",
+        "loose_[000-007].png": "loose",
+    }
+    assert captions.problems == ()
 
 
 def test_of_several_rows_for_a_video_the_first_is_used_and_the_others_are_told(tmp_path: Path) -> None:

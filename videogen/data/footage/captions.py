@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from videogen.data.footage.discovery import FoundFootage, Problem, same_name
+from videogen.data.footage.sequences import PictureSequence
 from videogen.data.footage.tables import TableRow, read_table, read_text
 from videogen.prompt_text import one_line
 
@@ -51,7 +53,8 @@ def read_captions(found: FoundFootage) -> Captions:
 
     A row of `metadata.jsonl` or `metadata.csv` goes first (see `read_table`; the first row if there are
     several), then `clip.txt` or `clip.caption` beside `clip.mp4`, then the file's name, with `_` and `-` read
-    as spaces. A row names its video relative to the table, or by its absolute path.
+    as spaces. A row names its video relative to the table, or by its absolute path. Numbered pictures are
+    named by their folder, or where it holds several sequences by what precedes their numbers.
 
     Raises:
         ValueError: If a table is wrong, see `read_table`; the message names the line.
@@ -59,7 +62,15 @@ def read_captions(found: FoundFootage) -> Captions:
     problems: list[Problem] = []
     table: dict[str, tuple[str, TableRow]] = {}
     unused_rows: list[str] = []
+    titles = _titles(found)
     videos = {same_name(video): video for video in found.videos}
+    for video in found.videos:
+        sequence = PictureSequence.of(found.folder / video)
+        if sequence is not None:
+            videos[_stem(titles[video])] = video
+            videos |= {
+                same_name(str(PurePosixPath(video).with_name(file.name))): video for file in sequence.files
+            }
     # Of a file that is there and cannot be opened, that is said already.
     told = {same_name(problem.name) for problem in found.problems}
     for metadata, row in _rows(found):
@@ -78,7 +89,8 @@ def read_captions(found: FoundFootage) -> Captions:
     sidecars = _sidecars(found)
     chosen: dict[str, Caption] = {}
     for video in found.videos:
-        beside = sidecars.pop(_stem(video), [])
+        title = titles[video]
+        beside = sidecars.pop(_stem(title), [])
         try:
             if video in table:
                 origin, text = table[video][0], table[video][1].text
@@ -87,7 +99,7 @@ def read_captions(found: FoundFootage) -> Captions:
                 text = one_line(read_text(found.folder / origin, origin), origin)
             else:
                 origin = FROM_FILE_NAME
-                text = one_line(re.sub(r"[_-]", " ", PurePosixPath(video).stem), "its file name")
+                text = one_line(re.sub(r"[_-]", " ", PurePosixPath(title).stem), "its file name")
         except ValueError as error:
             problems.append(Problem(video, "caption unreadable", str(error)))
             continue
@@ -96,8 +108,8 @@ def read_captions(found: FoundFootage) -> Captions:
             notes.append(f"the caption in {origin} is empty")
         chosen[video] = Caption(_encodable(text), origin, tuple(notes))
         if video not in table and beside:
-            sidecars[_stem(video)] = beside  # clip.mp4 and clip.webm may share clip.txt
-    used = {_stem(video) for video in found.videos}
+            sidecars[_stem(title)] = beside  # clip.mp4 and clip.webm may share clip.txt
+    used = {_stem(title) for title in titles.values()}
     problems += [
         Problem(name, "missing", "a caption without a video of the same name beside it")
         for stem, names in sidecars.items()
@@ -106,6 +118,20 @@ def read_captions(found: FoundFootage) -> Captions:
         if PurePosixPath(name).suffix.lower() == ".caption" or _looks_like_caption(stem, found)
     ]
     return Captions(chosen, tuple(problems), tuple(unused_rows))
+
+
+def _titles(found: FoundFootage) -> dict[str, str]:
+    """The file name, within the footage, by which captions speak of each video."""
+    titles = {video: video for video in found.videos}
+    sequences = {video: PictureSequence.of(found.folder / video) for video in found.videos}
+    num_in = Counter(PurePosixPath(video).parent for video, sequence in sequences.items() if sequence)
+    for video, sequence in sequences.items():
+        if sequence is not None:
+            folder, words = PurePosixPath(video).parent, sequence.prefix.rstrip("_-. ")
+            own = str(folder) if folder.name else found.folder.absolute().name
+            shared = num_in[folder] > 1 or not folder.name
+            titles[video] = (str(folder / words) if shared and words else own) + sequence.suffix
+    return titles
 
 
 def _looks_like_caption(stem: str, found: FoundFootage) -> bool:
