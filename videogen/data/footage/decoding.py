@@ -187,7 +187,8 @@ def _decode_video(
     if sequence is not None:
         url, file_format = f"file:{sequence.pattern}", "image2"
         options = {"framerate": str(picture_fps), "start_number": sequence.first}
-    with av.open(url, mode="r", format=file_format, options=options) as container:
+    # Titles may be in any encoding, and none of them is used.
+    with av.open(url, mode="r", format=file_format, options=options, metadata_errors="replace") as container:
         streams = _streams_of_pictures(container)
         if not streams:
             others = "audio only" if container.streams.audio else "no stream of pictures"
@@ -235,7 +236,7 @@ def _moving_stream_idx(url: str) -> int:
     """
     import av
 
-    with av.open(url, mode="r") as container:
+    with av.open(url, mode="r", metadata_errors="replace") as container:
         streams = _streams_of_pictures(container)
         counts = dict.fromkeys((stream.index for stream in streams), 0)
         first = streams[0].index

@@ -13,7 +13,7 @@ from videogen.data.footage.recognition import FileKind, kind_of
 from videogen.data.footage.sequences import find_sequences
 
 _COMMON_SUFFIXES = "mp4 m4v mov mkv webm avi gif webp apng wmv asf flv f4v 3gp 3g2 ogv rm"
-_BROADCAST_SUFFIXES = "mpg mpeg m2v ts mts m2ts vob mxf dv"
+_BROADCAST_SUFFIXES = "mpg mpeg m2v ts mts m2ts vob mxf dv mjpeg mjpg"
 VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_COMMON_SUFFIXES} {_BROADCAST_SUFFIXES}".split())
 """Of files that claim to be videos, so that one that cannot be read is a problem; else content decides."""
 
