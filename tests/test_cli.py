@@ -142,7 +142,7 @@ def test_timings_name_the_phases(model: Path) -> None:
 
 
 def test_any_prompt_makes_a_clip_and_is_kept_as_it_is(model: Path) -> None:
-    prompts = ["", "🐑 红色圆形", "x" * 10_000, "star " * 2_000, "\x1b[31mred\n", "zorp"]
+    prompts = ["", "🐑 红色圆形", "x" * 10_000, "star " * 1_999 + "star", "👨\u200d👩\u200d👧", "zorp"]
     result = run("generate", *prompts, "--model", model, "--seed", 0, "--out", "c.npz")
     assert result.exit_code == 0, result.stderr
     recipes = [read_recipe(f"c-{k}.npz") for k in range(len(prompts))]
@@ -151,6 +151,19 @@ def test_any_prompt_makes_a_clip_and_is_kept_as_it_is(model: Path) -> None:
     assert all(line.startswith("warning: ") and len(line) < 600 for line in warnings)
     assert any("'zorp'" in line for line in warnings)
     assert any("words are ignored" in line for line in warnings)
+
+
+def test_blanks_of_a_prompt_are_folded_and_control_characters_refused(model: Path) -> None:
+    prompts = ["a\u00a0red\tstar\n", "--negative-prompt", "\u3000blue  ring"]
+    assert run("generate", *prompts, "--model", model, "--seed", 0, "--out", "c.npz").exit_code == 0
+    recipe = read_recipe("c.npz")
+    assert recipe is not None
+    assert (recipe["prompt"], recipe["negative_prompt"]) == ("a red star", "blue ring")
+    error = error_of("generate", "\x1b[31mred", "--model", model, "--out", "d.npz")
+    assert error == "error: `prompt` holds a control character ('\\x1b')"
+    error = error_of("generate", "red", "--negative-prompt", "a\x00", "--model", model, "--out", "d.npz")
+    assert error == "error: `negative_prompt` holds a control character ('\\x00')"
+    assert not Path("d.npz").exists()
 
 
 def test_a_warning_is_one_line_and_comes_once(model: Path) -> None:

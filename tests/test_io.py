@@ -258,3 +258,17 @@ def test_import_is_light() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    "name", [f"{start}{name}" for start in ("10:30 ", "http:", "take:1/") for name in ALL]
+)
+def test_a_colon_in_a_relative_path_begins_no_protocol(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("take:1").mkdir()
+    written = write_clip(moving_disc(3), name, recipe={"seed": 1})
+    assert written.path.exists()
+    assert len(read_clip(name).frames) == 3
+    assert read_recipe(name) == {"seed": 1}

@@ -5,6 +5,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from tests.damaged_footage import EXPECTED, USED, write_damaged_footage
@@ -105,6 +106,47 @@ def test_of_a_damaged_folder_every_file_is_told_and_the_rest_is_used(tmp_path: P
     assert "its header names no format of pictures" in page
 
 
+def test_colons_in_relative_names_numbered_pictures_and_what_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "take:1"
+    write_video(tmp_path / "plain.mp4", moving_bar(24, seed=1))
+    folder.mkdir()
+    (tmp_path / "plain.mp4").rename(folder / "10:30 interview.mp4")
+    for idx, frame in enumerate(moving_bar(24, seed=2)):
+        (folder / "shot").mkdir(exist_ok=True)
+        Image.fromarray(frame).save(folder / "shot" / f"{idx:03d}.png")
+    for name in ("LICENSE", "notes.md", ".hidden"):
+        (folder / name).write_text("a text")
+    monkeypatch.chdir(tmp_path)
+    options = ("--num-frames", 8, "--size", "16x16", "--split-scenes", "--picture-fps", 24)
+    result = run("take:1", "--out", "out:1", *options, "--verbose")
+    assert result.exit_code == 0, result.stdout
+    clips = load_dataset(Path("out:1")).clips
+    assert {clip.source: clip.end for clip in clips} == {"10:30 interview.mp4": 1, "shot/[000-023].png": 1}
+    shown = " ".join(result.stdout.split())
+    assert "3 files are passed over: 1 hidden (no suffix), 2 no video (no suffix, .md)" in shown
+    assert "1 sequence of numbered pictures is read as videos of 24 frames per second" in shown
+    assert "numbered pictures, which state no rate: read at 24 fps" in shown
+    again = run("take:1", "--out", "out:1", *options)
+    assert "0 clips encoded, 2 there already" in " ".join(again.stdout.split())
+    slower = run("take:1", "--out", "out:1", *options[:-1], 12)
+    assert "2 videos of 3 s give 3 clips" in " ".join(slower.stdout.split())
+
+
+def test_mistakes_of_tables_name_the_line_and_second_rows_are_told(footage: Path, tmp_path: Path) -> None:
+    table = footage / "metadata.csv"
+    table.write_text("file_name,text\na wide one.mp4,a red circle, then a ring\n")
+    assert "metadata.csv, line 2: it has 3 cells" in error_of(footage, "--out", tmp_path / "dataset")
+    table.write_text("file_name;text\na wide one.mp4;a red circle\n")
+    (footage / "metadata.jsonl").write_text('{"file_name": "a wide one.mp4", "text": "a ring"}')
+    result = run(footage, "--out", tmp_path / "dataset", "--report-only")
+    told = "metadata.jsonl, line 1 is not used: metadata.csv, line 2 gives a wide one.mp4 another caption"
+    assert result.exit_code == 0
+    assert told in " ".join(result.stdout.split())
+    assert told in (tmp_path / "dataset" / "report.html").read_text()
+
+
 def test_a_report_alone_encodes_nothing(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "dataset"
     assert run(footage, "--out", out, "--report-only").exit_code == 0
@@ -118,6 +160,7 @@ def test_a_report_alone_encodes_nothing(footage: Path, tmp_path: Path) -> None:
         (["--size", "60x64"], "`width` must be a multiple of 8 for this codec, got 60: use 56 or 64"),
         (["--num-frames", "17"], "`num_frames` must be a multiple of 4 for this codec, got 17: use 16 or 20"),
         (["--fps", "-1"], "`fps` must be between 0.1 and 240"),
+        (["--picture-fps", "0"], "`picture_fps` must be between 0.1 and 240"),
         (["--background", "colourful"], "`--background` must be a colour"),
         (["--num-workers", "0"], "`num_workers` must be at least 1, got 0"),
         (["--dtype", "float8"], "`dtype` 'float8' is unknown"),

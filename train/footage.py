@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from videogen.codec.contract import Codec, check_multiple, codec_hash
 from videogen.codec.pixels import frames_to_pixels
-from videogen.data.footage.captions import read_captions
+from videogen.data.footage.captions import Captions, read_captions
 from videogen.data.footage.decoding import UnreadableVideoError, fault_text
 from videogen.data.footage.discovery import FoundFootage, Problem, find_footage
 from videogen.data.footage.inspection import Inspection, file_sha256, inspect_video
@@ -27,6 +27,7 @@ from videogen.data.footage.planning import FootageSettings, PlannedClip, VideoPl
 from videogen.data.footage.reading import in_threads, read_clips
 from videogen.data.footage.report import FootageReport, make_report
 from videogen.data.footage.report_page import report_page
+from videogen.data.footage.sequences import PictureSequence
 from videogen.data.footage.store import (
     INSPECTION_VERSION,
     LATENTS,
@@ -48,6 +49,8 @@ from videogen.train.footage_encoders import FootageEncoders
 
 CACHE_VERSION = 1
 """Part of the name of everything encoded: to be raised when the same input is encoded differently."""
+
+_MAX_UNUSED_ROWS = 8  # that are told one by one
 
 ProgressCallback = Callable[[str, int, int], None]
 
@@ -75,8 +78,9 @@ def check_settings(settings: FootageSettings, codec: Codec) -> None:
     for height, width in settings.sizes:
         check_multiple("height", height, per_space)
         check_multiple("width", width, per_space)
-    if not 0.1 <= settings.fps <= 240:
-        raise ValueError(f"`fps` must be between 0.1 and 240, got {settings.fps}")
+    for name, fps in (("fps", settings.fps), ("picture_fps", settings.picture_fps)):
+        if not 0.1 <= fps <= 240:
+            raise ValueError(f"`{name}` must be between 0.1 and 240, got {fps}")
 
 
 def prepare_footage(
@@ -121,7 +125,7 @@ def prepare_footage(
     plans = plan_videos(inspections, captions.of, (*found.problems, *captions.problems), settings)
 
     def tell(plans: Sequence[VideoPlan]) -> FootageReport:
-        advice = _unknown_words(plans, encoders.text_encoder)
+        advice = [*_unused_rows(captions), *_unknown_words(plans, encoders.text_encoder)]
         report = make_report(found, plans, settings, encoders.codec.compression, encoders.name, advice)
         with written_whole(Path(out) / REPORT_NAME) as temporary:
             temporary.write_text(report_page(report), encoding="utf-8", errors="backslashreplace")
@@ -166,7 +170,9 @@ def inspect_footage(
         path = found.folder / name
         try:
             sha256 = file_sha256(path)
+            is_sequence = PictureSequence.of(path) is not None
             key = content_key(
+                **({"picture_fps": settings.picture_fps} if is_sequence else {}),
                 version=INSPECTION_VERSION,
                 sha256=sha256,
                 suffix=path.suffix.lower(),
@@ -175,7 +181,9 @@ def inspect_footage(
             )
             inspection = load_inspection(out, key)
             if inspection is None:
-                inspection = inspect_video(path, sha256, settings.background, settings.split_scenes)
+                inspection = inspect_video(
+                    path, sha256, settings.background, settings.split_scenes, settings.picture_fps
+                )
                 save_inspection(out, key, inspection)
             yield name, inspection
         except (UnreadableVideoError, MemoryError) as error:
@@ -365,6 +373,16 @@ class _CacheMaker:
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _unused_rows(captions: Captions) -> list[str]:
+    """What to change about tables that speak of a video more than once."""
+    rows = captions.unused_rows
+    if not rows:
+        return []
+    num_rows = "1 row of a table is" if len(rows) == 1 else f"{len(rows)} rows of tables are"
+    shown = "; ".join((*rows[:_MAX_UNUSED_ROWS], *(["..."] if len(rows) > _MAX_UNUSED_ROWS else [])))
+    return [f"{num_rows} not used, as an earlier one speaks of the same video: {shown}."]
 
 
 def _unknown_words(plans: Sequence[VideoPlan], text_encoder: PromptEncoder) -> list[str]:

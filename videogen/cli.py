@@ -166,7 +166,7 @@ def generate(
     if prompts is None and like is None:
         raise typer.BadParameter("give at least one, or --like CLIP", param_hint="PROMPT")
     start = time.perf_counter()
-    given = {
+    given: dict[str, Any] = {
         "model": model,
         "device": device,
         "dtype": dtype,
@@ -188,8 +188,12 @@ def generate(
         from videogen.commands.planned_clips import check_leaves_alone, choose_settings, plan_clips
         from videogen.io import check_fps
         from videogen.presets import Preset
+        from videogen.prompt_text import one_line
         from videogen.recipe import Recipe
 
+        prompts = None if prompts is None else [one_line(prompt, "`prompt`") for prompt in prompts]
+        if negative_prompt is not None:
+            given["negative_prompt"] = one_line(negative_prompt, "`negative_prompt`")
         recipe = None if like is None else Recipe.of_clip(like)
         chosen = choose_settings(given, None if preset is None else Preset.load(preset), recipe)
         if recipe is not None:

@@ -39,3 +39,15 @@ def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"\n\n")
     with pytest.raises(ValueError, match="holds no prompt: line 1"):
         read_prompts(path)
+
+
+def test_no_line_is_lost_to_the_blanks_and_joiners_of_its_script(tmp_path: Path) -> None:
+    path = tmp_path / "prompts.txt"
+    blanks = ["\u00a0", "\u3000", "\u202f", "\t", "  ", "\x0b", "\u2028"]
+    kept = [
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "\U0001f469\u200d\U0001f469\u200d\U0001f467",
+        "\u200fa\u2066b\u2069",
+    ]
+    path.write_text("\n".join([*(f"{blank}a red{blank} circle{blank}" for blank in blanks), *kept]), "utf-8")
+    assert read_prompts(path) == (["a red circle"] * len(blanks) + kept, [])

@@ -112,6 +112,12 @@ def finetune_command(
 
     read_index(dataset)  # a wrong folder is told before anything heavy is imported
 
+    from videogen.prompt_text import one_line
+
+    prompts = None
+    if validation_prompt is not None:
+        prompts = tuple(one_line(text, "`validation_prompt`") for text in validation_prompt)
+
     from videogen.train.finetune import FinetuneSettings, finetune_config
     from videogen.train.loop import train
 
@@ -134,7 +140,7 @@ def finetune_command(
         zero_terminal_snr=zero_terminal_snr,
         offset_noise=offset_noise,
         noise_prior=noise_prior,
-        validation_prompts=None if validation_prompt is None else tuple(validation_prompt),
+        validation_prompts=prompts,
         validate_every=validate_every,
         checkpoint_every=checkpoint_every,
         num_data_workers=num_data_workers,

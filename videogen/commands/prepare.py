@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videogen.commands.messages import EXIT_PARTIAL, printable
+from videogen.data.footage.sequences import DEFAULT_PICTURE_FPS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,6 +63,9 @@ def prepare_command(
     keep_duplicates: Annotated[
         bool, typer.Option("--keep-duplicates", help="Keep clips that look the same as another one.")
     ] = False,
+    picture_fps: Annotated[
+        float, typer.Option(help="Frames per second of numbered pictures, which state none.")
+    ] = DEFAULT_PICTURE_FPS,
     background: Annotated[
         str, typer.Option(metavar="COLOUR", help="What transparent parts are put on: a name, or #rrggbb.")
     ] = "black",
@@ -102,7 +106,7 @@ def prepare_command(
 
     encoders = load_encoders(model, device=check_device(device), dtype=check_dtype(dtype))
     settings = _settings(
-        encoders, num_frames, sizes, aspect_buckets, fps, colour, split_scenes, keep_duplicates
+        encoders, num_frames, sizes, aspect_buckets, fps, colour, split_scenes, keep_duplicates, picture_fps
     )
     console = Console(highlight=False)
     with _Bar() as bar:
@@ -135,6 +139,7 @@ def print_report(report: FootageReport, console: Console, verbose: bool = False)
     from rich.table import Table
     from rich.text import Text
 
+    from videogen.data.footage.discovery import describe_ignored
     from videogen.data.footage.report import describe_clip, describe_video
 
     lines: list[tuple[str, str, str]] = []
@@ -175,6 +180,8 @@ def print_report(report: FootageReport, console: Console, verbose: bool = False)
         console.print(
             "Dropped: " + ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
         )
+    if report.ignored:
+        console.print(Text(f"{printable(describe_ignored(report.ignored))}; report.html lists them"))
     for line in (*report.advice, report.rule):
         console.print(Text(f"- {printable(line)}"))
 
@@ -188,6 +195,7 @@ def _settings(
     background: Colour,
     split_scenes: bool,
     keep_duplicates: bool,
+    picture_fps: float,
 ) -> FootageSettings:
     """What is asked for, and the model's own clips where nothing is."""
     from videogen.data.footage.framing import sizes_of_aspects
@@ -206,6 +214,7 @@ def _settings(
         background=background,
         split_scenes=split_scenes,
         keep_duplicates=keep_duplicates,
+        picture_fps=picture_fps,
     )
     check_settings(settings, encoders.codec)
     if not aspect_buckets:

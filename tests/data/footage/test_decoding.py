@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.videos import (
     ffmpeg_pictures,
@@ -269,3 +270,76 @@ def test_what_is_no_video_is_named(tmp_path: Path) -> None:
     assert error_of(tmp_path / "missing.mp4") == "cannot be opened: No such file or directory"
     (tmp_path / "folder.mp4").mkdir()
     assert "cannot be opened" in error_of(tmp_path / "folder.mp4")
+
+
+@pytest.mark.parametrize(
+    "name", ["10:30 interview.mp4", "http:x.mp4", "take:1/a.mkv", "100%d.mp4", "file:a.mp4"]
+)
+def test_a_relative_name_is_the_name_of_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    write_video(tmp_path / "plain.mkv", moving_bar(3))
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / "plain.mkv").rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert len(decode(Path(name))) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [
+        ("a.m2ts", "mpeg2video"),
+        ("a.mts", "libx264"),
+        ("a.mxf", "mpeg2video"),
+        ("a.vob", "mpeg2video"),
+        ("a.asf", "msmpeg4"),
+        ("a.m2v", "mpeg2video"),
+        ("a.dv", "dvvideo"),
+        ("a.rm", "rv20"),
+        ("a.apng", "apng"),
+    ],
+)
+def test_formats_of_cameras_and_studios_are_decoded(tmp_path: Path, name: str, codec: str) -> None:
+    size = {"dvvideo": (576, 720), "rv20": (144, 176)}.get(codec, (48, 64))
+    form = {"apng": "rgb24"}.get(codec, "yuv420p")
+    frames = moving_bar(25, *size)
+    write_video(tmp_path / name, frames, rate=25, codec=codec, pixel_format=form, bit_rate=4_000_000)
+    decoded = decode(tmp_path / name)
+    assert len(decoded) == 25
+    assert decoded[0].format.codec in (codec, codec.removeprefix("lib"), "h264")
+    for frame, expected in zip(decoded, frames, strict=True):
+        assert np.abs(frame.rgb(BLACK).astype(int) - expected).mean() < 16
+
+
+@pytest.mark.parametrize(
+    ("name", "still"),
+    [("a.mp4", "mjpeg"), ("a.mp4", "png"), ("a.mkv", "mjpeg"), ("a.mov", "png"), ("a.avi", "mjpeg")],
+)
+def test_a_still_before_the_video_does_not_hide_it(tmp_path: Path, name: str, still: str) -> None:
+    frames = moving_bar(12)
+    with av.open(tmp_path / name, "w") as container:
+        cover = container.add_stream(still, rate=24, width=16, height=16)
+        cover.pix_fmt = "yuvj420p" if still == "mjpeg" else "rgb24"
+        video = container.add_stream("libx264", rate=24, width=64, height=48)
+        for stream, pictures in ((cover, moving_bar(1, 16, 16)), (video, frames)):
+            for picture in pictures:
+                container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))
+            container.mux(stream.encode())
+    decoded = decode(tmp_path / name)
+    assert len(decoded) == 12
+    assert (decoded[0].format.codec, decoded[0].format.width) == ("h264", 64)
+
+
+def test_numbered_pictures_are_decoded_exactly_at_the_given_rate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = moving_bar(12)
+    folder = tmp_path / "take:1 at 50%d"
+    folder.mkdir()
+    for number, frame in enumerate(frames, start=95):
+        Image.fromarray(frame).save(folder / f"{number}.png")
+    monkeypatch.chdir(tmp_path)
+    decoded = decode_frames(Path(folder.name, "[95-106].png"), picture_fps=12.5)
+    for idx, (frame, expected) in enumerate(zip(decoded, frames, strict=True)):
+        np.testing.assert_array_equal(frame.rgb(BLACK), expected)
+        assert (frame.start, frame.duration) == (Fraction(idx * 2, 25), Fraction(2, 25))

@@ -5,8 +5,10 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from videogen.data.footage.discovery import find_footage
+from tests.videos import moving_bar, run_ffmpeg, write_audio, write_pictures, write_video
+from videogen.data.footage.discovery import describe_ignored, find_footage
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -35,6 +37,65 @@ def test_what_is_no_video_is_listed_and_captions_are_set_apart(tmp_path: Path) -
         "a.srt": "no video",
     }
     assert found.problems == ()
+
+
+@pytest.mark.parametrize("suffix", ["m2ts", "mts", "mxf", "vob", "asf", "m2v", "dv", "rm", "apng"])
+def test_a_suffix_of_cameras_and_studios_is_one_of_a_video(tmp_path: Path, suffix: str) -> None:
+    touch(tmp_path, f"a.{suffix}", f"B.{suffix.upper()}")
+    assert set(find_footage(tmp_path).videos) == {f"a.{suffix}", f"B.{suffix.upper()}"}
+
+
+def test_without_the_suffix_of_a_video_the_content_decides(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4").rename(tmp_path / "no suffix")
+    write_video(tmp_path / "a.mkv").rename(tmp_path / "a.download")
+    write_pictures(tmp_path / "animated.png", moving_bar(3), 40)
+    write_pictures(tmp_path / "a.webp", moving_bar(3), 40).rename(tmp_path / "animated.jpg")
+    run_ffmpeg("-i", str(tmp_path / "no suffix"), "-c", "copy", str(tmp_path / "a.nut"))
+    videos = {"no suffix", "a.download", "animated.png", "animated.jpg", "a.nut"}
+    Image.fromarray(moving_bar(1)[0]).save(tmp_path / "still.png")
+    Image.fromarray(moving_bar(1)[0]).save(tmp_path / "still.bin", "JPEG")
+    write_audio(tmp_path / "b.mp4").rename(tmp_path / "sound.m4a")
+    (tmp_path / "art.nfo").write_text("a text that FFmpeg would draw\n" * 50)
+    (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nno suffix\n")
+    (tmp_path / "list.ffconcat").write_text("ffconcat version 1.0\nfile a.nut\n")
+    (tmp_path / "cut.part").write_bytes((tmp_path / "no suffix").read_bytes()[:500])
+    (tmp_path / "empty").touch()
+    os.mkfifo(tmp_path / "pipe.bin")
+    found = find_footage(tmp_path)
+    assert set(found.videos) == videos
+    assert found.problems == ()
+    assert {item.name: item.reason for item in found.ignored} == {
+        "still.png": "picture",
+        "still.bin": "picture",
+        "pipe.bin": "no file",
+        **dict.fromkeys(
+            ("sound.m4a", "art.nfo", "list.m3u8", "list.ffconcat", "cut.part", "empty"), "no video"
+        ),
+    }
+    assert describe_ignored(found.ignored).startswith("9 files are passed over: 6 no video (")
+
+
+def test_numbered_pictures_are_one_video_and_others_stay_pictures(tmp_path: Path) -> None:
+    for name in [f"shot/frame_{number:04d}.png" for number in range(7, 19)]:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(moving_bar(1)[0]).save(tmp_path / name)
+    content = (tmp_path / "shot/frame_0007.png").read_bytes()
+    names = [f"two/a{number}.png" for number in range(9, 22)]  # 9, 10, ...: without leading zeros
+    names += [f"two/b-{number:02d}.png" for number in (*range(8), *range(9, 20))]  # one is missing
+    names += [f"photo_{number}.png" for number in range(4)] + ["x.png"]
+    names += [f"view_{number}.png" for number in range(10)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    touch(tmp_path, *(f"view_{number}.mp4" for number in range(10)))
+    found = find_footage(tmp_path)
+    assert found.videos[10:] == (
+        "shot/frame_[0007-0018].png",
+        "two/a[9-21].png",
+        "two/b-[00-07].png",
+        "two/b-[09-19].png",
+    )
+    assert describe_ignored(found.ignored) == "15 files are passed over: 15 picture (.png)"
 
 
 def test_links_are_followed_once(tmp_path: Path) -> None:
@@ -68,10 +129,10 @@ def test_a_folder_without_permission_is_a_problem(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_footage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"`folder` must be a folder of video files, but .*does not exist"):
         find_footage(tmp_path / "missing")
-    touch(tmp_path, "a.mp4", "empty/notes.txt")
+    touch(tmp_path, "a.mp4", "empty/notes.md")
     with pytest.raises(ValueError, match="is a file"):
         find_footage(tmp_path / "a.mp4")
-    with pytest.raises(ValueError, match=r"holds no video file: known suffixes are 3gp avi .* webp"):
+    with pytest.raises(ValueError, match=r"holds no video file: 1 file is passed over: 1 no video \(\.md\)"):
         find_footage(tmp_path / "empty")
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from videogen.data.footage.discovery import FoundFootage, Problem, same_name
-
-_FILE_COLUMN = "file_name"
-_CAPTION_COLUMNS = ("text", "caption")
+from videogen.data.footage.sequences import PictureSequence
+from videogen.data.footage.tables import TableRow, read_table, read_text
+from videogen.prompt_text import one_line
 
 
 @dataclass(frozen=True)
@@ -38,10 +37,12 @@ class Captions:
     Attributes:
         of: Caption of each video, by its name.
         problems: Videos whose caption cannot be read, and captions of videos that are not there.
+        unused_rows: Sentences about rows of tables that speak of a video which has another row.
     """
 
     of: dict[str, Caption]
     problems: tuple[Problem, ...]
+    unused_rows: tuple[str, ...] = ()
 
 
 FROM_FILE_NAME = "file name"
@@ -50,47 +51,65 @@ FROM_FILE_NAME = "file name"
 def read_captions(found: FoundFootage) -> Captions:
     """Find the caption of every video.
 
-    A row of `metadata.jsonl` or `metadata.csv` goes first (Hugging Face's videofolder: `file_name`, relative
-    to the table, and `text` or `caption`), then `clip.txt` or `clip.caption` beside `clip.mp4`, then the
-    file's name, with `_` and `-` read as spaces.
+    A row of `metadata.jsonl` or `metadata.csv` goes first (see `read_table`; the first row if there are
+    several), then `clip.txt` or `clip.caption` beside `clip.mp4`, then the file's name, with `_` and `-` read
+    as spaces. A row names its video relative to the table, or by its absolute path. Numbered pictures are
+    named by their folder, or where it holds several sequences by what precedes their numbers.
 
     Raises:
-        ValueError: If a table is not UTF-8, not JSON or CSV, or lacks a column; the message names the line.
+        ValueError: If a table is wrong, see `read_table`; the message names the line.
     """
     problems: list[Problem] = []
-    table: dict[str, Caption] = {}
+    table: dict[str, tuple[str, TableRow]] = {}
+    unused_rows: list[str] = []
+    titles = _titles(found)
     videos = {same_name(video): video for video in found.videos}
+    for video in found.videos:
+        sequence = PictureSequence.of(found.folder / video)
+        if sequence is not None:
+            videos[_stem(titles[video])] = video
+            videos |= {
+                same_name(str(PurePosixPath(video).with_name(file.name))): video for file in sequence.files
+            }
     # Of a file that is there and cannot be opened, that is said already.
     told = {same_name(problem.name) for problem in found.problems}
-    for metadata in found.metadata:
-        for line, file_name, text in _rows(found.folder / metadata, metadata):
-            name = _resolve(PurePosixPath(metadata).parent, file_name)
-            video = videos.get(name)
-            if video is not None:
-                table.setdefault(video, Caption(_one_line(text), metadata))
-            elif name not in told:
-                detail = f"named in {metadata}, line {line}, but there is no such video"
+    for metadata, row in _rows(found):
+        name = _resolve(found.folder, metadata, row.file_name)
+        video = videos.get(name)
+        if video is None:
+            if name not in told:
+                detail = f"named in {row.origin}, but there is no such video"
                 problems.append(Problem(name, "missing", detail))
+        elif video in table:
+            first = table[video][1]
+            same = "the same caption" if first.text == row.text else "another caption"
+            unused_rows.append(f"{row.origin} is not used: {first.origin} gives {video} {same}")
+        else:
+            table[video] = (metadata, row)
     sidecars = _sidecars(found)
     chosen: dict[str, Caption] = {}
     for video in found.videos:
-        beside = sidecars.pop(_stem(video), [])
-        if video in table:
-            notes = tuple(f"{other} is not used: {table[video].origin} goes first" for other in beside)
-            chosen[video] = _noted(Caption(table[video].text, table[video].origin, notes))
-        elif beside:
-            try:
-                text = _read_text(found.folder / beside[0], beside[0])
-            except (ValueError, OSError) as error:
-                problems.append(Problem(video, "caption unreadable", str(error)))
-                continue
-            notes = tuple(f"{other} is not used: {beside[0]} goes first" for other in beside[1:])
-            chosen[video] = _noted(Caption(_one_line(text), beside[0], notes))
-            sidecars[_stem(video)] = beside  # clip.mp4 and clip.webm may share clip.txt
-        else:
-            words = re.sub(r"[\s_-]+", " ", PurePosixPath(video).stem).strip()
-            chosen[video] = Caption(_encodable(words), FROM_FILE_NAME)
-    used = {_stem(video) for video in found.videos}
+        title = titles[video]
+        beside = sidecars.pop(_stem(title), [])
+        try:
+            if video in table:
+                origin, text = table[video][0], table[video][1].text
+            elif beside:
+                origin = beside[0]
+                text = one_line(read_text(found.folder / origin, origin), origin)
+            else:
+                origin = FROM_FILE_NAME
+                text = one_line(re.sub(r"[_-]", " ", PurePosixPath(title).stem), "its file name")
+        except ValueError as error:
+            problems.append(Problem(video, "caption unreadable", str(error)))
+            continue
+        notes = [f"{other} is not used: {origin} goes first" for other in beside if other != origin]
+        if not text and origin != FROM_FILE_NAME:
+            notes.append(f"the caption in {origin} is empty")
+        chosen[video] = Caption(_encodable(text), origin, tuple(notes))
+        if video not in table and beside:
+            sidecars[_stem(title)] = beside  # clip.mp4 and clip.webm may share clip.txt
+    used = {_stem(title) for title in titles.values()}
     problems += [
         Problem(name, "missing", "a caption without a video of the same name beside it")
         for stem, names in sidecars.items()
@@ -98,7 +117,21 @@ def read_captions(found: FoundFootage) -> Captions:
         for name in names
         if PurePosixPath(name).suffix.lower() == ".caption" or _looks_like_caption(stem, found)
     ]
-    return Captions(chosen, tuple(problems))
+    return Captions(chosen, tuple(problems), tuple(unused_rows))
+
+
+def _titles(found: FoundFootage) -> dict[str, str]:
+    """The file name, within the footage, by which captions speak of each video."""
+    titles = {video: video for video in found.videos}
+    sequences = {video: PictureSequence.of(found.folder / video) for video in found.videos}
+    num_in = Counter(PurePosixPath(video).parent for video, sequence in sequences.items() if sequence)
+    for video, sequence in sequences.items():
+        if sequence is not None:
+            folder, words = PurePosixPath(video).parent, sequence.prefix.rstrip("_-. ")
+            own = str(folder) if folder.name else found.folder.absolute().name
+            shared = num_in[folder] > 1 or not folder.name
+            titles[video] = (str(folder / words) if shared and words else own) + sequence.suffix
+    return titles
 
 
 def _looks_like_caption(stem: str, found: FoundFootage) -> bool:
@@ -120,73 +153,25 @@ def _stem(name: str) -> str:
     return same_name(str(PurePosixPath(name).with_suffix("")))
 
 
-def _resolve(folder: PurePosixPath, file_name: str) -> str:
-    """The name within the footage of a file that a table in `folder` speaks of."""
-    parts: list[str] = []
-    for part in (*folder.parts, *PurePosixPath(file_name.replace("\\", "/")).parts):
-        if part == ".." and parts:
-            parts.pop()
-        elif part != ".":
-            parts.append(part)
-    return same_name("/".join(parts))
+def _rows(found: FoundFootage) -> Iterator[tuple[str, TableRow]]:
+    """The rows of all tables, each with the name of its table."""
+    for metadata in found.metadata:
+        for row in read_table(found.folder / metadata, metadata):
+            yield metadata, row
 
 
-def _rows(path: Path, name: str) -> Iterator[tuple[int, str, str]]:
-    """Line number, file name and caption of each row of a table."""
-    text = _read_text(path, name)
-    rows = _json_rows(text, name) if path.suffix == ".jsonl" else _csv_rows(text)
-    for line, row in rows:
-        file_name = row.get(_FILE_COLUMN)
-        captions = [row[column] for column in _CAPTION_COLUMNS if row.get(column) is not None]
-        if not isinstance(file_name, str) or not file_name:
-            raise ValueError(f"{name}, line {line}: there is no `{_FILE_COLUMN}`")
-        if not captions or not isinstance(captions[0], str):
-            raise ValueError(f"{name}, line {line}: there is no `text` and no `caption` for {file_name!r}")
-        yield line, file_name, captions[0]
-
-
-def _json_rows(text: str, name: str) -> Iterator[tuple[int, dict[str, object]]]:
-    for line, content in enumerate(text.split("\n"), start=1):
-        if not content.strip():
-            continue
-        try:
-            row = json.loads(content)
-        except json.JSONDecodeError as error:
-            raise ValueError(f"{name}, line {line}: not JSON: {error.msg}") from error
-        if not isinstance(row, dict):
-            raise ValueError(f'{name}, line {line}: must be an object such as {{"file_name": ...}}')
-        yield line, row
-
-
-def _csv_rows(text: str) -> Iterator[tuple[int, dict[str, object]]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""))
-    for row in reader:
-        yield reader.line_num, {key: value for key, value in row.items() if key is not None}
-
-
-def _read_text(path: Path, name: str) -> str:
-    """The text of a file; a byte order mark, which editors on Windows write, is no part of it."""
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{name} is not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start}): "
-            "save it as UTF-8"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"{name} cannot be opened: {error.strerror}") from error
-
-
-def _one_line(text: str) -> str:
-    return _encodable(" ".join(text.split()))
+def _resolve(root: Path, metadata: str, file_name: str) -> str:
+    """The name within the footage of a file that a table speaks of; of one elsewhere, its absolute path."""
+    path = Path(os.path.normpath((root / metadata).absolute().parent / file_name.replace("\\", "/")))
+    # The second spelling is for a row that goes another way, through a link, to the same folder.
+    linked = Path(os.path.realpath(path.parent), path.name)
+    for spelling, folder in ((path, root.absolute()), (linked, root.resolve())):
+        name, start = same_name(spelling.as_posix()), same_name(folder.as_posix())
+        if PurePosixPath(name).is_relative_to(start):
+            return PurePosixPath(name).relative_to(start).as_posix()
+    return same_name(path.as_posix())
 
 
 def _encodable(text: str) -> str:
     """Without lone surrogates, which JSON and file names may hold and no text encoder takes."""
     return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _noted(caption: Caption) -> Caption:
-    if caption.text:
-        return caption
-    return Caption("", caption.origin, (*caption.notes, f"the caption in {caption.origin} is empty"))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from videogen.clip_formats import shown_pictures
+from videogen.data.footage.sequences import DEFAULT_PICTURE_FPS, PictureSequence
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -105,22 +106,24 @@ def fault_text(error: Exception) -> str:
     return " ".join(str(text).split())
 
 
-def decode_frames(path: Path) -> Iterator[DecodedFrame]:
+def decode_frames(path: Path, picture_fps: float = DEFAULT_PICTURE_FPS) -> Iterator[DecodedFrame]:
     """Every frame of a file, in the order in which they are shown.
+
+    Args:
+        path: The file, or the name of a `PictureSequence`.
+        picture_fps: Frames per second of a picture sequence.
 
     Raises:
         UnreadableVideoError: If the file cannot be opened, holds no video, or is damaged or incomplete,
             which may show only after some frames.
     """
-    try:
-        with path.open("rb") as stream:
-            magic = stream.read(12)
-    except OSError as error:
-        raise UnreadableVideoError(f"cannot be opened: {error.strerror}") from error
-    if not magic:
-        raise UnreadableVideoError("the file is empty (0 bytes)")
-    is_picture = magic[:6] in (b"GIF87a", b"GIF89a") or (magic[:4] == b"RIFF" and magic[8:] == b"WEBP")
-    frames = _decode_pictures(path) if is_picture else _decode_video(path)
+    sequence = PictureSequence.of(path)
+    if sequence is not None:
+        frames = _decode_video(path, sequence, picture_fps)
+    else:
+        magic = _first_bytes(path)
+        is_picture = magic[:6] in (b"GIF87a", b"GIF89a") or (magic[:4] == b"RIFF" and magic[8:] == b"WEBP")
+        frames = _decode_pictures(path) if is_picture else _decode_video(path)
     num_frames = 0
     try:
         for frame in frames:
@@ -137,6 +140,17 @@ def decode_frames(path: Path) -> Iterator[DecodedFrame]:
         raise UnreadableVideoError(f"not a readable video: {message}") from error
     if not num_frames:
         raise UnreadableVideoError("holds no frame that can be decoded")
+
+
+def _first_bytes(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            magic = stream.read(12)
+    except OSError as error:
+        raise UnreadableVideoError(f"cannot be opened: {error.strerror}") from error
+    if not magic:
+        raise UnreadableVideoError("the file is empty (0 bytes)")
+    return magic
 
 
 @dataclass(frozen=True)
@@ -185,24 +199,25 @@ def _on_background(picture: np.ndarray, background: Colour) -> np.ndarray:
     return ((mixed + 127) // 255).astype(np.uint8)
 
 
-def _decode_video(path: Path) -> Iterator[DecodedFrame]:
+def _decode_video(
+    path: Path, sequence: PictureSequence | None = None, picture_fps: float = DEFAULT_PICTURE_FPS
+) -> Iterator[DecodedFrame]:
     try:
         import av
     except ImportError as error:
         raise ImportError("reading footage needs PyAV: pip install 'videogen[train]'") from error
-    from av.stream import Disposition
-
+    # As a `file:`, or a colon in a relative name would begin a protocol, a network one even.
+    url, file_format, options = f"file:{path.absolute()}", None, {}
+    if sequence is not None:
+        url, file_format = f"file:{sequence.pattern}", "image2"
+        options = {"framerate": str(picture_fps), "start_number": sequence.first}
     # Titles may be in any encoding, and none of them is used.
-    with av.open(str(path), mode="r", metadata_errors="replace") as container:
-        streams = [
-            stream
-            for stream in container.streams.video
-            if not stream.disposition & Disposition.attached_pic  # the cover of a song
-        ]
+    with av.open(url, mode="r", format=file_format, options=options, metadata_errors="replace") as container:
+        streams = _streams_of_pictures(container)
         if not streams:
             others = "audio only" if container.streams.audio else "no stream of pictures"
             raise UnreadableVideoError(f"holds no video ({others})")
-        stream = streams[0]
+        stream = streams[0] if len(streams) == 1 else container.streams[_moving_stream_idx(url)]
         if stream.codec_context is None:
             raise UnreadableVideoError("its header names no format of pictures that can be decoded")
         stream.thread_count = 1  # the files are spread over the cores
@@ -236,6 +251,33 @@ def _decode_video(path: Path) -> Iterator[DecodedFrame]:
                 num_frames += 1
         if last_packet is not None:
             _check_complete(container, stream, listed, last_packet, end)
+
+
+def _streams_of_pictures(container: Any) -> list[Any]:
+    """The streams that may be a video: not the cover of a song, nor previews of chapters."""
+    from av.stream import Disposition
+
+    beside = Disposition.attached_pic | Disposition.timed_thumbnails
+    return [stream for stream in container.streams.video if not stream.disposition & beside]
+
+
+def _moving_stream_idx(url: str) -> int:
+    """Index of the first stream with more than one picture, or of the first of all.
+
+    A still that is not marked as a cover may precede the video, and containers need not say how many pictures
+    a stream has. So packets are counted, without decoding, until the first stream has a second one.
+    """
+    import av
+
+    with av.open(url, mode="r", metadata_errors="replace") as container:
+        streams = _streams_of_pictures(container)
+        counts = dict.fromkeys((stream.index for stream in streams), 0)
+        first = streams[0].index
+        for packet in container.demux(streams):
+            counts[packet.stream.index] += packet.size > 0
+            if counts[first] > 1:
+                break
+        return next((idx for idx, count in counts.items() if count > 1), first)
 
 
 def _alpha_decoder(stream: Any) -> Any:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-_MAIN_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif", ".webp")
-VIDEO_SUFFIXES = frozenset((*_MAIN_SUFFIXES, ".mpg", ".mpeg", ".ts", ".mts", ".wmv", ".flv", ".3gp", ".ogv"))
+from videogen.data.footage.recognition import FileKind, kind_of
+from videogen.data.footage.sequences import find_sequences
+
+_COMMON_SUFFIXES = "mp4 m4v mov mkv webm avi gif webp apng wmv asf flv f4v 3gp 3g2 ogv rm"
+_BROADCAST_SUFFIXES = "mpg mpeg m2v ts mts m2ts vob mxf dv mjpeg mjpg"
+VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_COMMON_SUFFIXES} {_BROADCAST_SUFFIXES}".split())
+"""Of files that claim to be videos, so that one that cannot be read is a problem; else content decides."""
+
 CAPTION_SUFFIXES = (".txt", ".caption")
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
+
+_MAX_SUFFIXES = 6  # that are listed of a kind
 
 
 @dataclass(frozen=True)
@@ -34,11 +44,12 @@ class FoundFootage:
 
     Attributes:
         folder: Where it was looked for.
-        videos: Files with the suffix of a video.
+        videos: Files with the suffix of a video, or its content, and then picture sequences, each under the
+            name of its `PictureSequence`.
         captions: Files that may hold the caption of the video beside them.
         metadata: Tables of captions.
         problems: Files and folders that should have been read and cannot be.
-        ignored: What is no video, such as a licence; nothing is wrong with it.
+        ignored: What is no video, such as a licence or a picture; nothing is wrong with it.
     """
 
     folder: Path
@@ -55,7 +66,7 @@ def find_footage(folder: str | os.PathLike[str]) -> FoundFootage:
     Links are followed, each folder is read once.
 
     Raises:
-        ValueError: If the folder is missing or holds no file with the suffix of a video.
+        ValueError: If the folder is missing or holds no video.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -65,14 +76,31 @@ def find_footage(folder: str | os.PathLike[str]) -> FoundFootage:
     walk.look_into(root)
     found = walk.found()
     if not found.videos and not found.problems:
-        known = " ".join(sorted(suffix.removeprefix(".") for suffix in VIDEO_SUFFIXES))
-        raise ValueError(f"`folder` {str(root)!r} holds no video file: known suffixes are {known}")
+        passed_over = describe_ignored(found.ignored) or "it is empty"
+        raise ValueError(f"`folder` {str(root)!r} holds no video file: {passed_over}")
     return found
 
 
 def same_name(name: str) -> str:
     """The name in the one Unicode form in which two that look the same are equal."""
     return unicodedata.normalize("NFC", name)
+
+
+def describe_ignored(ignored: Sequence[Problem]) -> str:
+    """How much is passed over and of what kind, in one line; "" if nothing is."""
+    if not ignored:
+        return ""
+    suffixes: dict[str, Counter[str]] = {}
+    for item in ignored:
+        suffix = PurePosixPath(item.name).suffix.lower()
+        suffixes.setdefault(item.reason, Counter())[suffix or "no suffix"] += 1
+    kinds = [
+        f"{counts.total()} {reason} ({', '.join(suffix for suffix, _ in counts.most_common(_MAX_SUFFIXES))}"
+        f"{', ...' if len(counts) > _MAX_SUFFIXES else ''})"
+        for reason, counts in suffixes.items()
+    ]
+    files = "1 file is" if len(ignored) == 1 else f"{len(ignored)} files are"
+    return f"{files} passed over: {', '.join(kinds)}"
 
 
 class _Walk:
@@ -82,6 +110,7 @@ class _Walk:
         self.root = root
         self.entered: set[tuple[int, int]] = set()
         self.videos: list[str] = []
+        self.pictures: list[str] = []
         self.captions: list[str] = []
         self.metadata: list[str] = []
         self.problems: list[Problem] = []
@@ -113,9 +142,23 @@ class _Walk:
                 self._sort_file(path)
 
     def found(self) -> FoundFootage:
-        lists = (self.videos, self.captions, self.metadata)
-        videos, captions, metadata = (tuple(names) for names in lists)
-        return FoundFootage(self.root, videos, captions, metadata, tuple(self.problems), tuple(self.ignored))
+        # A picture of the same name as a video is a view of it.
+        stems = {str(PurePosixPath(video).with_suffix("")) for video in self.videos}
+        alone = [name for name in self.pictures if str(PurePosixPath(name).with_suffix("")) not in stems]
+        sequences = find_sequences(alone)
+        for name in sorted(
+            set(self.pictures) - {picture for files in sequences.values() for picture in files}
+        ):
+            self._ignore(self.root / name, "picture", "a picture, not one of a numbered sequence")
+        videos = (*self.videos, *sequences)
+        return FoundFootage(
+            self.root,
+            videos,
+            tuple(self.captions),
+            tuple(self.metadata),
+            tuple(self.problems),
+            tuple(self.ignored),
+        )
 
     def _sort_file(self, path: Path) -> None:
         suffix = path.suffix.lower()
@@ -125,8 +168,16 @@ class _Walk:
             self.metadata.append(self._name(path))
         elif suffix in CAPTION_SUFFIXES:
             self.captions.append(self._name(path))
+        elif not path.is_file():
+            self._ignore(path, "no file", "a pipe or a device")
         else:
-            self._ignore(path, "no video", f"suffix {suffix!r} is none of a video" if suffix else "no suffix")
+            kind = kind_of(path)
+            if kind is FileKind.VIDEO:
+                self.videos.append(self._name(path))
+            elif kind is FileKind.PICTURE:
+                self.pictures.append(self._name(path))
+            else:
+                self._ignore(path, kind.value, "its content is no video that can be decoded")
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()

@@ -15,6 +15,7 @@ import numpy as np
 
 from videogen.data.footage.decoding import Colour, UnreadableVideoError, VideoFormat, decode_frames
 from videogen.data.footage.scenes import CutFinder
+from videogen.data.footage.sequences import DEFAULT_PICTURE_FPS, PictureSequence
 
 SMALL_SIDE = 160  # longer side of the pictures that are looked at here, in pixels
 SIGNATURE_SIDE = 32
@@ -85,28 +86,37 @@ class Inspection:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes.
+    """SHA-256 of a file's bytes, or of those of all pictures of a `PictureSequence` in a row.
 
     Raises:
         UnreadableVideoError: If it cannot be opened.
     """
+    sequence = PictureSequence.of(path)
+    digest = hashlib.sha256()
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        for file in [path] if sequence is None else sequence.files:
+            with file.open("rb") as stream:
+                hashlib.file_digest(stream, lambda: digest)
+        return digest.hexdigest()
     except OSError as error:
         raise UnreadableVideoError(f"cannot be opened: {error.strerror}") from error
 
 
 def inspect_video(
-    path: Path, sha256: str, background: Colour = (0, 0, 0), find_cuts: bool = False
+    path: Path,
+    sha256: str,
+    background: Colour = (0, 0, 0),
+    find_cuts: bool = False,
+    picture_fps: float = DEFAULT_PICTURE_FPS,
 ) -> Inspection:
     """Decode a whole file.
 
     Args:
-        path: The file.
+        path: The file, or the name of a `PictureSequence`.
         sha256: Of its bytes.
         background: What transparent parts are put on.
         find_cuts: Whether to look for cuts between scenes, through PySceneDetect.
+        picture_fps: Frames per second of a picture sequence.
 
     Raises:
         UnreadableVideoError: If it is no video, damaged or incomplete.
@@ -121,7 +131,7 @@ def inspect_video(
     previous = None
     shown_at = Fraction(0)
     last_duration: Fraction | None = None
-    for idx, frame in enumerate(decode_frames(path)):
+    for idx, frame in enumerate(decode_frames(path, picture_fps)):
         video_format = frame.format
         small = frame.rgb(background, _small_size(video_format))
         grey = _grey(small)
@@ -297,6 +307,8 @@ def _format_notes(path: Path, video_format: VideoFormat, background: Colour) -> 
         notes.append(f"its suffix says {suffix}, its content is {video_format.container}: read as what it is")
     if video_format.mirrored:
         notes.append("carries a mirror flag: left and right exchanged")
+    if video_format.container == "image2":
+        notes.append(f"numbered pictures, which state no rate: read at {float(video_format.rate):.5g} fps")
     if video_format.rotation:
         notes.append(f"carries a rotation flag: turned upright by {video_format.rotation} degrees")
     if video_format.pixel_aspect != 1:

@@ -15,6 +15,7 @@ from videogen.data.footage.duplicates import DuplicateFinder, SeenClip
 from videogen.data.footage.framing import Box, Bucket, best_size, crop_box, kept_share
 from videogen.data.footage.inspection import LONGEST_PICTURE, Inspection
 from videogen.data.footage.retiming import num_frames_at, retime, split_into_clips
+from videogen.data.footage.sequences import DEFAULT_PICTURE_FPS
 
 MIN_KEPT_SHARE = 0.1
 """A picture that would lose more than the rest of its area is refused."""
@@ -36,6 +37,7 @@ class FootageSettings:
         background: What transparent parts are put on.
         split_scenes: Whether cuts are looked for, so that no clip goes across one.
         keep_duplicates: Whether clips that look the same are all kept.
+        picture_fps: Frames per second of numbered pictures, which state none.
     """
 
     num_frames: tuple[int, ...]
@@ -44,6 +46,7 @@ class FootageSettings:
     background: Colour = (0, 0, 0)
     split_scenes: bool = False
     keep_duplicates: bool = False
+    picture_fps: float = DEFAULT_PICTURE_FPS
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,7 @@ def make_report(
 ) -> FootageReport:
     """Put the report together, with advice of its own before what is given."""
     own = [*_on_length(plans, settings, compression), *_on_shape(plans), *_on_captions(plans)]
+    own += _on_sequences(plans, settings)
     own += _on_buckets(plans)
     return FootageReport(
         str(found.folder), model, settings, compression, tuple(plans), found.ignored, (*own, *advice)
@@ -159,6 +160,17 @@ def _on_captions(plans: Sequence[VideoPlan]) -> list[str]:
     return [
         f"{videos} no caption but the file name, such as {named[0].name}; "
         "say what they show in a .txt beside each, or in one metadata.jsonl."
+    ]
+
+
+def _on_sequences(plans: Sequence[VideoPlan], settings: FootageSettings) -> list[str]:
+    sequences = [plan for plan in plans if plan.inspection and plan.inspection.format.container == "image2"]
+    if not sequences:
+        return []
+    are = "1 sequence of numbered pictures is" if len(sequences) == 1 else f"{len(sequences)} sequences are"
+    return [
+        f"{are} read as videos of {settings.picture_fps:g} frames per second, such as {sequences[0].name}; "
+        "--picture-fps changes the rate."
     ]
 
 
