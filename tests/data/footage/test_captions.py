@@ -151,7 +151,7 @@ def test_a_row_may_name_its_video_by_an_absolute_path(
 ) -> None:
     folder = tmp_path / "footage"
     (tmp_path / "link").symlink_to(folder, target_is_directory=True)
-    table = [
+    table: list[dict[str, object]] = [
         {"file_name": str(folder / "sub" / "a.mp4"), "text": "one"},
         {"file_name": str(tmp_path / "link" / "sub" / ".." / "b.mp4"), "text": "two"},
         {"file_name": "../../footage/c.mp4", "text": "three"},

@@ -3,6 +3,7 @@
 import struct
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -318,9 +319,9 @@ def test_formats_of_cameras_and_studios_are_decoded(tmp_path: Path, name: str, c
 def test_a_still_before_the_video_does_not_hide_it(tmp_path: Path, name: str, still: str) -> None:
     frames = moving_bar(12)
     with av.open(tmp_path / name, "w") as container:
-        cover = container.add_stream(still, rate=24, width=16, height=16)
+        cover: Any = container.add_stream(still, rate=24, width=16, height=16)
         cover.pix_fmt = "yuvj420p" if still == "mjpeg" else "rgb24"
-        video = container.add_stream("libx264", rate=24, width=64, height=48)
+        video: Any = container.add_stream("libx264", rate=24, width=64, height=48)
         for stream, pictures in ((cover, moving_bar(1, 16, 16)), (video, frames)):
             for picture in pictures:
                 container.mux(stream.encode(av.VideoFrame.from_ndarray(picture)))

@@ -75,22 +75,22 @@ def read_captions(found: FoundFootage) -> Captions:
     told = {same_name(problem.name) for problem in found.problems}
     for metadata, row in _rows(found):
         name = _resolve(found.folder, metadata, row.file_name)
-        video = videos.get(name)
-        if video is None:
+        named = videos.get(name)
+        if named is None:
             if name not in told:
                 detail = f"named in {row.origin}, but there is no such video"
                 problems.append(Problem(name, "missing", detail))
-        elif video in table:
-            first = table[video][1]
+        elif named in table:
+            first = table[named][1]
             same = "the same caption" if first.text == row.text else "another caption"
-            unused_rows.append(f"{row.origin} is not used: {first.origin} gives {video} {same}")
+            unused_rows.append(f"{row.origin} is not used: {first.origin} gives {named} {same}")
         else:
-            table[video] = (metadata, row)
+            table[named] = (metadata, row)
     sidecars = _sidecars(found)
     chosen: dict[str, Caption] = {}
     for video in found.videos:
         title = titles[video]
-        beside = sidecars.pop(_stem(title), [])
+        beside = sidecars.get(_stem(title), [])  # clip.mp4 and clip.webm may share clip.txt
         try:
             if video in table:
                 origin, text = table[video][0], table[video][1].text
@@ -107,8 +107,6 @@ def read_captions(found: FoundFootage) -> Captions:
         if not text and origin != FROM_FILE_NAME:
             notes.append(f"the caption in {origin} is empty")
         chosen[video] = Caption(_encodable(text), origin, tuple(notes))
-        if video not in table and beside:
-            sidecars[_stem(title)] = beside  # clip.mp4 and clip.webm may share clip.txt
     used = {_stem(title) for title in titles.values()}
     problems += [
         Problem(name, "missing", "a caption without a video of the same name beside it")

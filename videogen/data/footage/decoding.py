@@ -217,7 +217,10 @@ def _decode_video(
         if not streams:
             others = "audio only" if container.streams.audio else "no stream of pictures"
             raise UnreadableVideoError(f"holds no video ({others})")
-        stream = streams[0] if len(streams) == 1 else container.streams[_moving_stream_idx(url)]
+        stream = streams[0]
+        if len(streams) > 1:
+            moving_idx = _moving_stream_idx(url)
+            stream = next(stream for stream in streams if stream.index == moving_idx)
         if stream.codec_context is None:
             raise UnreadableVideoError("its header names no format of pictures that can be decoded")
         stream.thread_count = 1  # the files are spread over the cores
