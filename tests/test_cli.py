@@ -22,6 +22,7 @@ from videogen.commands.planned_clips import numbered, plan_clips, slug
 from videogen.io import read_clip, read_recipe, write_clip
 from videogen.models.step_cache import StepCache
 from videogen.pipelines.loading import EMBEDDED, load, model_hash
+from videogen.recipe import Recipe
 from videogen.sampling.schedulers import make_scheduler
 
 TINY = ["--height", "16", "--width", "16", "--num-frames", "4", "--steps", "2"]
@@ -185,7 +186,7 @@ def test_a_warning_is_one_line_and_comes_once(model: Path) -> None:
         (["--attention", "xformers"], "no kernels for 'cpu'"),
         (["--dtype", "int8"], "known are float32"),
         (["--out", "c.avi"], "use .mp4"),
-        (["--out", "no/c.mp4"], "does not exist"),
+        (["--out", "/dev/null/c.mp4"], "/dev/null is no folder"),
         (["--out", "x" * 300 + ".mp4"], "too long"),
         (["--num-frames", str(4 * 10**12)], "memory"),
     ],
@@ -193,6 +194,29 @@ def test_a_warning_is_one_line_and_comes_once(model: Path) -> None:
 def test_bad_options_are_one_line_and_leave_no_file(model: Path, options: list[str], message: str) -> None:
     assert message in error_of("generate", "a star", "--model", model, *options)
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"), [("24000/1001", 24_000 / 1001), ("119.88", 119.88), ("1001/1000", 1.001), ("12", 12)]
+)
+def test_a_rate_may_be_a_ratio(model: Path, text: str, rate: float) -> None:
+    assert run("generate", "a star", "--model", model, "--out", "c.mp4", "--fps", text).exit_code == 0
+    assert read_clip("c.mp4").fps == rate
+    assert Recipe.of_clip("c.mp4").fps == rate
+
+
+@pytest.mark.parametrize("text", ["24/0", "fast", "1/2/3", f"1{'0' * 400}/3", "24000 1001"])
+def test_a_rate_that_is_none_is_wrong_usage(model: Path, text: str) -> None:
+    result = run("generate", "a star", "--model", model, "--fps", text)
+    assert result.exit_code == 2
+    assert "24000/1001" in result.stderr
+    assert list(Path().iterdir()) == []
+
+
+def test_missing_folders_are_made(model: Path) -> None:
+    assert run("generate", "a star", "--model", model, "--out", "new/deep/c.mp4").exit_code == 0
+    assert run("generate", "a star", "--model", model, "--out", "frames/of/it/").exit_code == 0
+    assert len(read_clip("new/deep/c.mp4").frames) == len(read_clip("frames/of/it").frames) == 4
 
 
 def test_a_rate_of_the_model_that_the_format_cannot_hold_is_told_before_the_compute(broken: Path) -> None:

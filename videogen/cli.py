@@ -22,6 +22,7 @@ from videogen.commands.explore import explore_command
 from videogen.commands.finetune import finetune_command
 from videogen.commands.finetune_codec import finetune_codec_command
 from videogen.commands.messages import one_line_errors, one_line_warnings
+from videogen.commands.options import parse_rate
 from videogen.commands.prepare import prepare_command
 from videogen.commands.replay import replay_command
 from videogen.commands.verify_resume import verify_resume_command
@@ -123,7 +124,10 @@ def generate(
     num_frames: Annotated[int | None, typer.Option(help="Frames per clip.")] = None,
     height: Annotated[int | None, typer.Option(help="Of a frame, in pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Of a frame, in pixels.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames per second.")] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", parser=parse_rate, help="Frames per second: 24, 29.97 or 24000/1001."),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
@@ -186,7 +190,7 @@ def generate(
     }
     with one_line_errors(), one_line_warnings():
         from videogen.commands.planned_clips import check_leaves_alone, choose_settings, plan_clips
-        from videogen.io import check_fps
+        from videogen.io import frame_rate
         from videogen.presets import Preset
         from videogen.recipe import Recipe
 
@@ -199,7 +203,7 @@ def generate(
         if like is not None:
             check_leaves_alone(like, clips)
         if "fps" in chosen:
-            check_fps(chosen["fps"], clips[0].path)
+            frame_rate(chosen["fps"], clips[0].path)
 
         from videogen.commands.startup import quick_imports
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from videogen import __version__
 from videogen.commands.denoising_bar import StepBar
 from videogen.commands.planned_clips import PlannedClip
-from videogen.io import WrittenClip, check_fps, frames_to_uint8, write_clip
+from videogen.io import WrittenClip, frame_rate, frames_to_uint8, write_clip
 from videogen.models.attention import set_attention_backend
 from videogen.models.step_cache import StepCache
 from videogen.pipelines.denoising import DenoisingStep
@@ -338,7 +338,7 @@ def generate_clips(
     """
     maker = ClipMaker(settings, len(clips), watch, preview)
     for clip in clips:
-        check_fps(maker.fps, clip.path)
+        frame_rate(maker.fps, clip.path)
     for clip in clips:
         with maker.bar.progress:  # not around the yield: what is printed there would run into the bar
             written = maker.write(clip)
