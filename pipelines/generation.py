@@ -146,7 +146,8 @@ class TextToVideo(LatentGenerator):
 
         Raises:
             ValueError: If an argument is out of range or does not fit the model; before any computation.
-            FloatingPointError: If latents become NaN or infinite, naming the step, or a clip comes out blank.
+            BadClipsError: If latents become NaN or infinite, naming the step, or a clip comes out blank. This
+                FloatingPointError names the bad clips, and its `output` has the others.
         """
         output = None
         for step in self.stream(

@@ -153,8 +153,11 @@ class NetworkGenerator(LatentGenerator):
         """What the call returns, of latents `(B, C, f, h, w)`.
 
         Raises:
-            FloatingPointError: If latents are NaN or infinite, or a clip comes out blank.
+            BadClipsError: If latents are NaN or infinite, or a clip comes out blank.
         """
-        if not bool(torch.isfinite(latents).all()):
-            raise FloatingPointError(f"the latents of {type(self.network).__name__} are not finite")
-        return self._output(latents.float(), request.output_type, request.return_dict)
+        not_finite = (~latents.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
+        bad_clips = dict.fromkeys(
+            not_finite, f"has latents from {type(self.network).__name__} that are not finite"
+        )
+        output = self._output(latents.float(), request.output_type, bad_clips)
+        return output if request.return_dict else (output.frames,)

@@ -24,6 +24,7 @@ from videogen.models.step_cache import StepCache
 from videogen.pipelines.loading import EMBEDDED, load, model_hash
 from videogen.recipe import Recipe
 from videogen.sampling.schedulers import make_scheduler
+from videogen.text.encoder import TextEncoder
 
 TINY = ["--height", "16", "--width", "16", "--num-frames", "4", "--steps", "2"]
 
@@ -254,6 +255,26 @@ def test_a_model_that_gives_nan_writes_nothing(broken: Path) -> None:
     save_file(tensors, weights)  # finite themselves, so that they can be loaded
     assert "not finite after step 1 of 2" in error_of("generate", "a star", "--model", broken)
     assert list(Path().iterdir()) == []
+
+
+def test_a_clip_that_is_bad_is_named_and_the_others_are_written(broken: Path) -> None:
+    weights = broken / "text_encoder" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    encoder = TextEncoder.from_pretrained(broken / "text_encoder")
+    blue = encoder.tokenizer.tokenize(["blue"]).input_ids[0, 1]
+    tensors["token_embedding.weight"][blue] = torch.finfo(torch.float32).max  # finite, but not its mean
+    save_file(tensors, weights)
+    prompts = ("a red star", "a blue star", "a green star")
+    result = run("generate", *prompts, "--seed", 7, "--model", broken, "--out", "c.webp")
+    assert result.exit_code == 3
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        "error: c-1.webp is not written: the clip of seed 8 has latents that are not finite"
+    )
+    assert result.stdout.splitlines()[:2] == ["c-0.webp  seed 7", "c-2.webp  seed 9"]
+    assert "2 of 3 clips in" in result.stdout
+    assert sorted(path.name for path in Path().iterdir()) == ["c-0.webp", "c-2.webp"]
 
 
 def test_weights_that_are_nan_are_not_loaded(broken: Path) -> None:

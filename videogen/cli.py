@@ -21,7 +21,7 @@ from videogen.commands.evaluate import evaluate_command
 from videogen.commands.explore import explore_command
 from videogen.commands.finetune import finetune_command
 from videogen.commands.finetune_codec import finetune_codec_command
-from videogen.commands.messages import one_line_errors, one_line_warnings
+from videogen.commands.messages import EXIT_ERROR, EXIT_PARTIAL, one_line_errors, one_line_warnings, say
 from videogen.commands.options import parse_rate
 from videogen.commands.prepare import prepare_command
 from videogen.commands.replay import replay_command
@@ -165,7 +165,8 @@ def generate(
 
     Each file carries its recipe (prompt, seed, all settings), which `videogen info` shows and
     `videogen replay` follows. Ctrl-C while denoising writes the clip as predicted so far; a second one does
-    not wait for that.
+    not wait for that. A clip that comes out blank or NaN is named and not written, the others are: the exit
+    status is 3 then, or 1 if there are none.
     """
     if prompts is None and like is None:
         raise typer.BadParameter("give at least one, or --like CLIP", param_hint="PROMPT")
@@ -210,15 +211,25 @@ def generate(
         import_start = time.perf_counter()
         with quick_imports():
             from videogen.commands.generate import Settings, Stopwatch, generate_clips
+            from videogen.pipelines.output import BadClipsError
         watch = Stopwatch()
         watch.seconds["import"] = time.perf_counter() - import_start
-        for clip, written in generate_clips(clips, Settings(**chosen), watch, preview):
-            typer.echo(f"{typer.format_filename(written.path)}  seed {clip.seed}")
-        typer.echo(
-            f"{len(clips)} {'clip' if len(clips) == 1 else 'clips'} in {time.perf_counter() - start:.2f} s"
-        )
+        num_bad = 0
+        for clip, made in generate_clips(clips, Settings(**chosen), watch, preview):
+            if isinstance(made, BadClipsError):
+                num_bad += 1
+                say("error", f"{clip.path} is not written: the clip of seed {clip.seed} {made.bad_clips[0]}")
+            else:
+                typer.echo(f"{typer.format_filename(made.path)}  seed {clip.seed}")
+        if num_bad == len(clips):
+            raise typer.Exit(EXIT_ERROR)
+        count = f"{len(clips) - num_bad} of {len(clips)}" if num_bad else len(clips)
+        seconds = time.perf_counter() - start
+        typer.echo(f"{count} {'clip' if len(clips) == 1 else 'clips'} in {seconds:.2f} s")
         if timings:
             typer.echo(", ".join(f"{name} {seconds:.2f} s" for name, seconds in watch.seconds.items()))
+        if num_bad:
+            raise typer.Exit(EXIT_PARTIAL)
 
 
 @app.command()

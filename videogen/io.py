@@ -85,7 +85,7 @@ def write_clip(
     Args:
         frames: (F, H, W, 3), uint8 or float in [0, 1].
         path: where to write; folders that are missing on the way are made.
-        fps: frames per second, 0.1 to 240, in a GIF to 50; a float such as 24000 / 1001 stands for that ratio.
+        fps: frames per second, 0.1 to 240, in a GIF to 50; a float such as 24000 / 1001 is that ratio.
         recipe: JSON-able dict to keep inside the file; `read_recipe` gives it back.
         crf: H.264 quality of an .mp4, 1 (best) to 51 (smallest); None is 16, visually near lossless.
         loop: whether .gif, .webp, .apng and .png play without end; elsewhere the player decides.

@@ -15,6 +15,9 @@ def parse_rate(text: str) -> float:
     """
     try:
         return float(Fraction(text)) if "/" in text else float(text)
-    except (ValueError, ArithmeticError) as error:  # no number; or a ratio to zero, or past what a float holds
+    except (
+        ValueError,
+        ArithmeticError,
+    ) as error:  # no number; or a ratio to zero, or past what a float holds
         wanted = "a number such as 24 or a ratio such as 24000/1001"
         raise typer.BadParameter(f"{text!r} is not {wanted}") from error
