@@ -18,7 +18,7 @@ CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "predi
 # What other programs read in prompts: (red:1.3), ((red)), [a:b:0.5], [a|b], {a|b}, <lora:name:0.8>, red++.
 _PROMPT_SIGNS = re.compile(
     r"\([^():]{0,200}:\s*[-+]?[\d.]+\s*\)|\(\([^()]{0,200}\)\)|\[[^\[\]:|]{0,200}[:|][^\[\]]{0,200}\]"
-    r"|\{[^{}|]{0,200}\|[^{}]{0,200}\}|<\w{1,40}:[^<>]{0,200}>|\w+(?:\+\+|--)(?!\w)"
+    r"|\{[^{}|]{0,200}\|[^{}]{0,200}\}|<\w{1,40}:[^<>]{0,200}>|\w{1,40}\+\+(?!\w)"
 )
 _LEAST_CONTRAST = 2 / 255  # of any clip that shows something
 

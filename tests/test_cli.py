@@ -21,7 +21,7 @@ from videogen.commands.generate import processor_name
 from videogen.commands.planned_clips import numbered, plan_clips, slug
 from videogen.io import read_clip, read_recipe, write_clip
 from videogen.models.step_cache import StepCache
-from videogen.pipelines.loading import EMBEDDED, load, model_hash
+from videogen.pipelines.loading import EMBEDDED, find_folder, load, model_hash
 from videogen.recipe import Recipe
 from videogen.sampling.schedulers import make_scheduler
 from videogen.text.encoder import TextEncoder
@@ -218,6 +218,62 @@ def test_missing_folders_are_made(model: Path) -> None:
     assert run("generate", "a star", "--model", model, "--out", "new/deep/c.mp4").exit_code == 0
     assert run("generate", "a star", "--model", model, "--out", "frames/of/it/").exit_code == 0
     assert len(read_clip("new/deep/c.mp4").frames) == len(read_clip("frames/of/it").frames) == 4
+
+
+@pytest.mark.parametrize(("out", "suffix"), [("-", ".mp4"), ("-.gif", ".gif"), ("-.webp", ".webp")])
+def test_a_clip_goes_to_the_standard_output(model: Path, out: str, suffix: str) -> None:
+    arguments = ["generate", "a star", "--model", model, "--seed", 7]
+    result = run(*arguments, f"--out={out}", "--timings")
+    assert result.exit_code == 0
+    assert list(Path().iterdir()) == []
+    assert result.stderr.splitlines()[0] == "standard output  seed 7"
+    assert run(*arguments, "--out", f"c{suffix}").exit_code == 0
+    assert result.stdout_bytes == Path(f"c{suffix}").read_bytes()
+    replayed = run("replay", f"c{suffix}", f"--out={out}")
+    assert (replayed.exit_code, replayed.stdout_bytes) == (0, result.stdout_bytes)
+    assert "identical" in replayed.stderr
+
+
+def test_the_standard_output_takes_one_clip_in_a_known_format(model: Path) -> None:
+    message = error_of("generate", "a star", "--num-videos", 2, "--model", model, "--out", "-")
+    assert "takes one clip" in message
+    assert "unknown suffix" in error_of("generate", "a star", "--model", model, "--out=-.avi")
+
+
+def test_the_embedded_model_has_a_name() -> None:
+    assert find_folder("embedded") == EMBEDDED
+    Path("embedded").mkdir()
+    assert find_folder("embedded") == EMBEDDED
+    assert find_folder("./embedded") == find_folder(Path("embedded")) == Path("embedded")
+
+
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "videogen", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"videogen {videogen.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "sign", ["(red:1.3)", "((red))", "[red:blue:0.5]", "[red|blue]", "{red|blue}", "<lora:red:0.8>", "red++"]
+)
+def test_weights_in_prompts_are_not_understood_and_told(model: Path, sign: str) -> None:
+    for options in ([f"a {sign} star"], ["a star", "--negative-prompt", f"a {sign} star"]):
+        result = run("generate", *options, "--model", model, "--out", "c.webp")
+        assert result.exit_code == 0
+        told = [line for line in result.stderr.splitlines() if "weights, adapters and alternatives" in line]
+        assert len(told) == 1 and told[0].startswith(f"warning: {sign!r} in the ")
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a (large) red star: it moves", "a [red] star", "a red star -- 1:2", "a < b"]
+)
+def test_punctuation_is_no_weight(model: Path, prompt: str) -> None:
+    assert "weights" not in run("generate", prompt, "--model", model, "--out", "c.webp").stderr
+
+
+def test_words_of_the_negative_prompt_that_are_not_known_are_named(model: Path) -> None:
+    result = run("generate", "a star", "--negative-prompt", "blurry", "--model", model, "--out", "c.webp")
+    assert result.stderr == "warning: the model does not know these words of the negative prompt: 'blurry'\n"
 
 
 def test_a_rate_of_the_model_that_the_format_cannot_hold_is_told_before_the_compute(broken: Path) -> None:

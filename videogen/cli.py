@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +23,7 @@ from videogen.commands.explore import explore_command
 from videogen.commands.finetune import finetune_command
 from videogen.commands.finetune_codec import finetune_codec_command
 from videogen.commands.messages import EXIT_ERROR, EXIT_PARTIAL, one_line_errors, one_line_warnings, say
-from videogen.commands.options import parse_rate
+from videogen.commands.options import is_standard_output, parse_rate, standard_output
 from videogen.commands.prepare import prepare_command
 from videogen.commands.replay import replay_command
 from videogen.commands.verify_resume import verify_resume_command
@@ -70,6 +71,7 @@ def generate(
             metavar="PATH",
             help="Where to write: .mp4, .gif, .webp, .apng, .png, .npz, or a path that ends with / "
             "for PNG frames. Several clips are numbered: clip-0.mp4, clip-1.mp4, ... "
+            "- is the standard output, as .mp4; -.gif, -.webp, ... in another format. "
             "By default a name made of the prompt and the seed, in this folder.",
         ),
     ] = None,
@@ -133,7 +135,7 @@ def generate(
         typer.Option(
             metavar="FOLDER",
             help="A saved pipeline, its id on the hub, or a family: gan, vae, rnn, transformer, dit. "
-            "By default the embedded model.",
+            "By default `embedded`, the embedded model.",
         ),
     ] = None,
     lora: Annotated[
@@ -189,7 +191,7 @@ def generate(
         "attention": attention,
         "loras": tuple(lora) if lora else None,
     }
-    with one_line_errors(), one_line_warnings():
+    with one_line_errors(), one_line_warnings(), ExitStack() as stack:
         from videogen.commands.planned_clips import check_leaves_alone, choose_settings, plan_clips
         from videogen.io import frame_rate
         from videogen.presets import Preset
@@ -200,6 +202,11 @@ def generate(
         if recipe is not None:
             prompts = prompts or [recipe.prompt]
             seed = recipe.seed if seed is None else seed
+        piped = is_standard_output(out)  # and so what is said goes to stderr
+        if out is not None and piped:
+            if len(prompts or []) * num_videos > 1:
+                raise ValueError(f"`--out {out}` takes one clip: name a file for several")
+            out = stack.enter_context(standard_output(out))
         clips = plan_clips(prompts or [], num_videos, seed, out)
         if like is not None:
             check_leaves_alone(like, clips)
@@ -218,16 +225,21 @@ def generate(
         for clip, made in generate_clips(clips, Settings(**chosen), watch, preview):
             if isinstance(made, BadClipsError):
                 num_bad += 1
-                say("error", f"{clip.path} is not written: the clip of seed {clip.seed} {made.bad_clips[0]}")
+                say(
+                    "error",
+                    f"{'the clip' if piped else clip.path} is not written: the clip of seed {clip.seed} {made.bad_clips[0]}",
+                )
             else:
-                typer.echo(f"{typer.format_filename(made.path)}  seed {clip.seed}")
+                name = "standard output" if piped else typer.format_filename(made.path)
+                typer.echo(f"{name}  seed {clip.seed}", err=piped)
         if num_bad == len(clips):
             raise typer.Exit(EXIT_ERROR)
         count = f"{len(clips) - num_bad} of {len(clips)}" if num_bad else len(clips)
         seconds = time.perf_counter() - start
-        typer.echo(f"{count} {'clip' if len(clips) == 1 else 'clips'} in {seconds:.2f} s")
+        typer.echo(f"{count} {'clip' if len(clips) == 1 else 'clips'} in {seconds:.2f} s", err=piped)
         if timings:
-            typer.echo(", ".join(f"{name} {seconds:.2f} s" for name, seconds in watch.seconds.items()))
+            spent = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in watch.seconds.items())
+            typer.echo(spent, err=piped)
         if num_bad:
             raise typer.Exit(EXIT_PARTIAL)
 
