@@ -227,7 +227,8 @@ def generate(
                 num_bad += 1
                 say(
                     "error",
-                    f"{'the clip' if piped else clip.path} is not written: the clip of seed {clip.seed} {made.bad_clips[0]}",
+                    name = "the clip" if piped else clip.path
+                    say("error", f"{name} is not written: that of seed {clip.seed} {made.bad_clips[0]}")
                 )
             else:
                 name = "standard output" if piped else typer.format_filename(made.path)

@@ -34,7 +34,7 @@ def is_standard_output(out: str | None) -> bool:
 
 @contextmanager
 def standard_output(out: str) -> Iterator[str]:
-    """Give a path for a clip in a folder that is deleted in the end, after the file went to the standard output.
+    """Give a path to write a clip to, whose file goes to the standard output in the end and is deleted.
 
     Raises:
         ValueError: If the standard output is a terminal, which cannot show a clip.
