@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Sequence
 
@@ -14,6 +15,11 @@ from videogen.text.encoder import TextEncoder
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "predicted_latents")
+# What other programs read in prompts: (red:1.3), ((red)), [a:b:0.5], [a|b], {a|b}, <lora:name:0.8>, red++.
+_PROMPT_SIGNS = re.compile(
+    r"\([^():]{0,200}:\s*[-+]?[\d.]+\s*\)|\(\([^()]{0,200}\)\)|\[[^\[\]:|]{0,200}[:|][^\[\]]{0,200}\]"
+    r"|\{[^{}|]{0,200}\|[^{}]{0,200}\}|<\w{1,40}:[^<>]{0,200}>|\w{1,40}\+\+(?!\w)"
+)
 _LEAST_CONTRAST = 2 / 255  # of any clip that shows something
 
 
@@ -114,33 +120,48 @@ def check_choices(
         )
 
 
-def warn_of_unknown_words(encoder: PromptEncoder, prompts: Sequence[str]) -> None:
-    """Warn of words that our own text encoder does not know, reads as others, or has no room for."""
+def warn_of_unknown_words(encoder: PromptEncoder, prompts: Sequence[str], name: str = "the prompt") -> None:
+    """Warn of what no text encoder understands, and of words that ours does not know or has no room for.
+
+    Args:
+        encoder: Of the prompts.
+        prompts: Of which each is looked at once.
+        name: What they are called in the warnings.
+    """
+    for prompt in dict.fromkeys(prompts):
+        sign = _PROMPT_SIGNS.search(prompt)
+        if sign:
+            warnings.warn(
+                f"{sign[0]!r} in {name} is read as plain words: weights, adapters and alternatives are not "
+                "understood in prompts",
+                stacklevel=3,
+            )
     if not isinstance(encoder, TextEncoder):
         return  # its vocabulary is open, and it says itself what it cuts off
-    for prompt in prompts:
+    for prompt in dict.fromkeys(prompts):
         report = encoder.tokenizer.report(prompt)
         if report.unknown:
             shown = ", ".join(repr(word) for word in report.unknown[:10])
-            warnings.warn(f"the model does not know these words of the prompt: {shown}", stacklevel=3)
+            warnings.warn(f"the model does not know these words of {name}: {shown}", stacklevel=3)
         if report.corrected:
             shown = ", ".join(f"{wrong!r} as {right!r}" for wrong, right in report.corrected[:10])
-            warnings.warn(f"words of the prompt read as others: {shown}", stacklevel=3)
+            warnings.warn(f"words of {name} read as others: {shown}", stacklevel=3)
         if report.num_truncated:
             warnings.warn(
-                f"the prompt is too long: its last {report.num_truncated} words are ignored", stacklevel=3
+                f"{name} is too long: its last {report.num_truncated} words are ignored", stacklevel=3
             )
 
 
-def check_frames(frames: Tensor) -> None:
-    """Look at clips `(B, F, H, W, 3)` in [0, 1].
+def find_bad_clips(frames: Tensor) -> dict[int, str]:
+    """For each clip that shows nothing, of `(B, F, H, W, 3)` in [0, 1], its index and what is wrong with it.
 
-    Raises:
-        FloatingPointError: If a clip is not finite, or blank: of one colour in all its pixels.
+    Bad is what is not finite, or blank: of one colour in all its pixels.
     """
-    for number, clip in enumerate(frames):
-        if not bool(torch.isfinite(clip).all()):
-            raise FloatingPointError(f"the frames of clip {number} hold NaN or infinity")
+    bad_clips = {}
+    for idx, clip in enumerate(frames):
         darkest, brightest = torch.aminmax(clip.flatten(0, 2), dim=0)
-        if float((brightest - darkest).max()) < _LEAST_CONTRAST:
-            raise FloatingPointError(f"clip {number} is blank: all its pixels have one colour")
+        if not bool(torch.isfinite(clip).all()):
+            bad_clips[idx] = "holds NaN or infinity in its frames"
+        elif float((brightest - darkest).max()) < _LEAST_CONTRAST:
+            bad_clips[idx] = "is blank: all its pixels have one colour"
+    return bad_clips

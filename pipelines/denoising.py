@@ -14,7 +14,7 @@ from torch import Tensor
 from videogen.codec.contract import Codec
 from videogen.models.step_cache import FeatureCache, StepCache
 from videogen.pipelines.latent_generation import decode_frames
-from videogen.pipelines.output import VideoPipelineOutput, as_output_type
+from videogen.pipelines.output import VideoPipelineOutput
 from videogen.sampling.guidance_kinds import GuidanceCall
 from videogen.sampling.predictions import predict_clean
 from videogen.sampling.schedulers import step_arguments
@@ -102,7 +102,8 @@ def denoise(
         callback_tensors: Names of the tensors it is given.
 
     Raises:
-        FloatingPointError: If latents become NaN or infinite, naming the step, or a clip comes out blank.
+        BadClipsError: If latents become NaN or infinite, naming the step, or a clip comes out blank; its
+            `output` has the other clips.
     """
     start = time.perf_counter()
     timesteps: Tensor = scheduler.timesteps  # type: ignore[attr-defined]
@@ -110,6 +111,7 @@ def denoise(
     step_extras = step_arguments(scheduler, generators)
     text = pipeline._text_context(prompt_embeds, negative_prompt_embeds)
     cache = None if step_cache is None else FeatureCache(step_cache, num_steps)
+    bad_clips: dict[int, str] = {}
     with pipeline.progress_bar(total=num_inference_steps) as bar:
         for step_idx, timestep in enumerate(timesteps):
             if cache is not None:
@@ -139,10 +141,11 @@ def denoise(
                     guide.memory.clear()
                     if cache is not None:
                         cache.clear()
-            if not bool(torch.isfinite(latents).all()):
-                raise FloatingPointError(
-                    f"latents are not finite after step {step_idx + 1} of {num_steps} (timestep {timestep:g})"
-                )
+            for idx in (~latents.isfinite().flatten(1).all(1)).nonzero().flatten().tolist():
+                after = f"step {step_idx + 1} of {num_steps} (timestep {timestep:g})"
+                bad_clips.setdefault(idx, f"has latents that are not finite after {after}")
+            if len(bad_clips) == len(latents):
+                break
             if (
                 step_idx + 1
             ) * num_inference_steps // num_steps > step_idx * num_inference_steps // num_steps:
@@ -153,8 +156,5 @@ def denoise(
             )
             if step_idx + 1 < num_steps:
                 yield step
-    if output_type == "latent":
-        output = VideoPipelineOutput(latents)
-    else:
-        output = VideoPipelineOutput(as_output_type(pipeline.decode_latents(latents), output_type))
+    output = pipeline._output(latents, output_type, bad_clips)
     yield replace(step, output=output)

@@ -37,7 +37,7 @@ class GANTextToVideo(NetworkGenerator):
 
         Raises:
             ValueError: If an argument is out of range or does not fit the model; before any computation.
-            FloatingPointError: If latents are NaN or infinite, or a clip comes out blank.
+            BadClipsError: If latents are NaN or infinite, or a clip comes out blank; it has the others.
         """
         temperature = self.defaults.temperature if temperature is None else temperature
         check_temperature(temperature)

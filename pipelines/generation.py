@@ -126,7 +126,7 @@ class TextToVideo(LatentGenerator):
             num_inference_steps: Denoising steps.
             guidance_scale: Of guidance; 1 and below is none, at half the cost.
             num_videos_per_prompt: Clips per prompt; those of one prompt follow each other.
-            seed: Clip k of the call is made from `seed + k`, and so equals one made alone with that seed.
+            seed: Clip k of the call is made from `seed + k`: it is the one made alone with that seed, up to rounding.
             generator: In place of `seed`: one per clip, or one that is drawn from clip by clip.
             latents: Noise to start from, `(B, C, f, h, w)` of unit variance, in place of drawn noise.
             prompt_embeds: In place of `prompt`, `(P, L, D)` as `encode_prompt` returns them.
@@ -146,7 +146,8 @@ class TextToVideo(LatentGenerator):
 
         Raises:
             ValueError: If an argument is out of range or does not fit the model; before any computation.
-            FloatingPointError: If latents become NaN or infinite, naming the step, or a clip comes out blank.
+            BadClipsError: If latents become NaN or infinite, naming the step, or a clip comes out blank. This
+                FloatingPointError names the bad clips, and its `output` has the others.
         """
         output = None
         for step in self.stream(

@@ -14,8 +14,8 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from videogen.codec.contract import Codec, check_codec_hash
 from videogen.codec.pixels import pixels_to_frames
 from videogen.models.text_context import TextContext
-from videogen.pipelines.checks import check_frames, warn_of_unknown_words
-from videogen.pipelines.output import VideoPipelineOutput, as_output_type
+from videogen.pipelines.checks import find_bad_clips, warn_of_unknown_words
+from videogen.pipelines.output import BadClipsError, VideoPipelineOutput, as_output_type
 from videogen.sampling.noise import sample_noise
 from videogen.text.contract import PromptEncoder
 
@@ -121,6 +121,7 @@ class LatentGenerator:
         if negative_prompt_embeds is None:
             negative = negative_prompt or ""
             negatives = [negative] * num_prompts if isinstance(negative, str) else list(negative)
+            warn_of_unknown_words(self.prompt_encoder, negatives, "the negative prompt")
             negative_prompt_embeds = self._embed(negatives)
         if negative_prompt_embeds.shape != prompt_embeds.shape:
             raise ValueError(
@@ -154,10 +155,12 @@ class LatentGenerator:
         """Frames `(B, F, H, W, 3)` in [0, 1] on the CPU, decoded piece by piece.
 
         Raises:
-            FloatingPointError: If a clip is not finite, or blank: of one colour in all its pixels.
+            BadClipsError: If a clip is not finite, or blank: of one colour in all its pixels.
         """
         frames = decode_frames(self.codec, latents)
-        check_frames(frames)
+        bad_clips = find_bad_clips(frames)
+        if bad_clips:
+            raise BadClipsError(bad_clips, VideoPipelineOutput(frames.nan_to_num(0)))
         return frames
 
     def _text_context(self, prompt_embeds: Tensor, negative_prompt_embeds: Tensor | None) -> TextContext:
@@ -171,14 +174,27 @@ class LatentGenerator:
         dtype = self.network.dtype
         return self.network.text_context(together.to(dtype), None if bool(mask.all()) else mask)
 
-    def _output(
-        self, latents: Tensor, output_type: str, return_dict: bool
-    ) -> VideoPipelineOutput | tuple[Any]:
-        """What a call returns, of latents `(B, C, f, h, w)`."""
-        frames = (
-            latents if output_type == "latent" else as_output_type(self.decode_latents(latents), output_type)
-        )
-        return VideoPipelineOutput(frames=frames) if return_dict else (frames,)
+    def _output(self, latents: Tensor, output_type: str, bad_clips: dict[int, str]) -> VideoPipelineOutput:
+        """What a call returns, of latents `(B, C, f, h, w)`.
+
+        Args:
+            latents: Of all clips.
+            output_type: See `VideoPipelineOutput`.
+            bad_clips: Those that are known to be bad already, as in `BadClipsError`.
+
+        Raises:
+            BadClipsError: If a clip is bad.
+        """
+        if output_type == "latent":
+            output = VideoPipelineOutput(latents)
+        else:
+            with torch.no_grad():
+                frames = decode_frames(self.codec, latents)
+            bad_clips = find_bad_clips(frames) | bad_clips
+            output = VideoPipelineOutput(as_output_type(frames.nan_to_num(0), output_type))
+        if bad_clips:
+            raise BadClipsError(bad_clips, output)
+        return output
 
     def _embed(self, prompts: Sequence[str]) -> Tensor:
         encoded = self.prompt_encoder.encode(prompts)

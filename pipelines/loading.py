@@ -49,6 +49,9 @@ EMBEDDED = Path(__file__).resolve().parents[1] / "pretrained"
 if not EMBEDDED.exists():  # in a checkout this file is reached through `pipelines/`, beside `videogen/`
     EMBEDDED = Path(__file__).resolve().parents[1] / "videogen" / "pretrained"
 
+EMBEDDED_NAME = "embedded"
+"""Always names the embedded model; a folder of this name is `./embedded`, or a Path."""
+
 _NETWORKS: dict[str, type[ModelMixin]] = {
     "VideoAutoencoder": VideoAutoencoder,
     "TextEncoder": TextEncoder,
@@ -81,7 +84,7 @@ def load(
         model: A folder that `save_pretrained` wrote (whose index may list `vae` as `[null, null]`: it is the
             embedded codec then), or one of ModelScope's model and its fine-tunes for
             diffusers' `TextToVideoSDPipeline`, or the id of such a repository on the hub, or one of
-            `FAMILIES` if a model of it is there; the embedded model by default.
+            `FAMILIES` if a model of it is there; the embedded model by default, and for `embedded`.
         device: Where the networks go.
         dtype: Of the networks, whatever it is on disk.
         loras: Adapters to merge into the denoiser, as `videogen finetune` or diffusers wrote them; they are
@@ -138,14 +141,14 @@ def find_folder(model: str | Path | None) -> Path:
     Raises:
         ValueError: If there is no such folder, and no such repository can be reached.
     """
-    folder = EMBEDDED if model is None else Path(model)
+    folder = EMBEDDED if model is None or model == EMBEDDED_NAME else Path(model)
     if folder.is_dir():
         return folder
     if str(model) in FAMILIES:
         return _family_folder(str(model))
     if model is None or folder.is_absolute() or str(model).count("/") != 1 or str(model).startswith("."):
         raise ValueError(
-            f"`model` {str(folder)!r} is not a folder, nor a family of generators: "
+            f"`model` {str(folder)!r} is not a folder, nor {EMBEDDED_NAME!r}, nor a family of generators: "
             f"these are {', '.join(FAMILIES)}"
         )
     from diffusers.pipelines.pipeline_utils import DiffusionPipeline

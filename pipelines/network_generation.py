@@ -36,7 +36,7 @@ class ClipArguments(TypedDict, total=False):
         height: In pixels, a multiple of the codec's compression in space.
         width: In pixels, likewise.
         num_videos_per_prompt: Clips per prompt, 1 by default; those of one prompt follow each other.
-        seed: Clip k of the call is made from `seed + k`, and so equals one made alone with that seed.
+        seed: Clip k of the call is made from `seed + k`: it is the one made alone with that seed, up to rounding.
         generator: In place of `seed`: one per clip, or one that is drawn from clip by clip.
         prompt_embeds: In place of `prompt`, `(P, L, D)` as `encode_prompt` returns them.
         output_type: `np`, `pt`, `pil` or `latent`; see `VideoPipelineOutput`.
@@ -153,8 +153,11 @@ class NetworkGenerator(LatentGenerator):
         """What the call returns, of latents `(B, C, f, h, w)`.
 
         Raises:
-            FloatingPointError: If latents are NaN or infinite, or a clip comes out blank.
+            BadClipsError: If latents are NaN or infinite, or a clip comes out blank.
         """
-        if not bool(torch.isfinite(latents).all()):
-            raise FloatingPointError(f"the latents of {type(self.network).__name__} are not finite")
-        return self._output(latents.float(), request.output_type, request.return_dict)
+        not_finite = (~latents.isfinite().flatten(1).all(1)).nonzero().flatten().tolist()
+        bad_clips = dict.fromkeys(
+            not_finite, f"has latents from {type(self.network).__name__} that are not finite"
+        )
+        output = self._output(latents.float(), request.output_type, bad_clips)
+        return output if request.return_dict else (output.frames,)

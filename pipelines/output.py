@@ -22,6 +22,24 @@ class VideoPipelineOutput(BaseOutput):
     frames: np.ndarray | torch.Tensor | list[list[Image.Image]]
 
 
+class BadClipsError(FloatingPointError):
+    """Some clips of a call show nothing; the others are in `output`.
+
+    Attributes:
+        bad_clips: For the index of each bad clip what is wrong with it.
+        output: What the call would have returned, with all clips in their places; frames that are not finite
+            are black in it.
+    """
+
+    def __init__(self, bad_clips: dict[int, str], output: VideoPipelineOutput) -> None:
+        super().__init__(bad_clips, output)
+        self.bad_clips, self.output = bad_clips, output
+
+    def __str__(self) -> str:
+        """Names every bad clip."""
+        return "; ".join(f"clip {idx} {reason}" for idx, reason in sorted(self.bad_clips.items()))
+
+
 def as_output_type(
     frames: torch.Tensor, output_type: str
 ) -> np.ndarray | torch.Tensor | list[list[Image.Image]]:

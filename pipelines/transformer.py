@@ -63,7 +63,7 @@ class TransformerTextToVideo(NetworkGenerator):
 
         Raises:
             ValueError: If an argument is out of range or does not fit the model; before any computation.
-            FloatingPointError: If latents are NaN or infinite, or a clip comes out blank.
+            BadClipsError: If latents are NaN or infinite, or a clip comes out blank; it has the others.
         """
         defaults = self.defaults
         steps = defaults.num_inference_steps if num_inference_steps is None else num_inference_steps

@@ -21,8 +21,10 @@ from videogen.commands.generate import processor_name
 from videogen.commands.planned_clips import numbered, plan_clips, slug
 from videogen.io import read_clip, read_recipe, write_clip
 from videogen.models.step_cache import StepCache
-from videogen.pipelines.loading import EMBEDDED, load, model_hash
+from videogen.pipelines.loading import EMBEDDED, find_folder, load, model_hash
+from videogen.recipe import Recipe
 from videogen.sampling.schedulers import make_scheduler
+from videogen.text.encoder import TextEncoder
 
 TINY = ["--height", "16", "--width", "16", "--num-frames", "4", "--steps", "2"]
 
@@ -198,7 +200,7 @@ def test_a_warning_is_one_line_and_comes_once(model: Path) -> None:
         (["--attention", "xformers"], "no kernels for 'cpu'"),
         (["--dtype", "int8"], "known are float32"),
         (["--out", "c.avi"], "use .mp4"),
-        (["--out", "no/c.mp4"], "does not exist"),
+        (["--out", "/dev/null/c.mp4"], "/dev/null is no folder"),
         (["--out", "x" * 300 + ".mp4"], "too long"),
         (["--num-frames", str(4 * 10**12)], "memory"),
     ],
@@ -206,6 +208,85 @@ def test_a_warning_is_one_line_and_comes_once(model: Path) -> None:
 def test_bad_options_are_one_line_and_leave_no_file(model: Path, options: list[str], message: str) -> None:
     assert message in error_of("generate", "a star", "--model", model, *options)
     assert list(Path().iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"), [("24000/1001", 24_000 / 1001), ("119.88", 119.88), ("1001/1000", 1.001), ("12", 12)]
+)
+def test_a_rate_may_be_a_ratio(model: Path, text: str, rate: float) -> None:
+    assert run("generate", "a star", "--model", model, "--out", "c.mp4", "--fps", text).exit_code == 0
+    assert read_clip("c.mp4").fps == rate
+    assert Recipe.of_clip("c.mp4").fps == rate
+
+
+@pytest.mark.parametrize("text", ["24/0", "fast", "1/2/3", f"1{'0' * 400}/3", "24000 1001"])
+def test_a_rate_that_is_none_is_wrong_usage(model: Path, text: str) -> None:
+    result = run("generate", "a star", "--model", model, "--fps", text)
+    assert result.exit_code == 2
+    assert "24000/1001" in result.stderr
+    assert list(Path().iterdir()) == []
+
+
+def test_missing_folders_are_made(model: Path) -> None:
+    assert run("generate", "a star", "--model", model, "--out", "new/deep/c.mp4").exit_code == 0
+    assert run("generate", "a star", "--model", model, "--out", "frames/of/it/").exit_code == 0
+    assert len(read_clip("new/deep/c.mp4").frames) == len(read_clip("frames/of/it").frames) == 4
+
+
+@pytest.mark.parametrize(("out", "suffix"), [("-", ".mp4"), ("-.gif", ".gif"), ("-.webp", ".webp")])
+def test_a_clip_goes_to_the_standard_output(model: Path, out: str, suffix: str) -> None:
+    arguments = ["generate", "a star", "--model", model, "--seed", 7]
+    result = run(*arguments, f"--out={out}", "--timings")
+    assert result.exit_code == 0
+    assert list(Path().iterdir()) == []
+    assert result.stderr.splitlines()[0] == "standard output  seed 7"
+    assert run(*arguments, "--out", f"c{suffix}").exit_code == 0
+    assert result.stdout_bytes == Path(f"c{suffix}").read_bytes()
+    replayed = run("replay", f"c{suffix}", f"--out={out}")
+    assert (replayed.exit_code, replayed.stdout_bytes) == (0, result.stdout_bytes)
+    assert "identical" in replayed.stderr
+
+
+def test_the_standard_output_takes_one_clip_in_a_known_format(model: Path) -> None:
+    message = error_of("generate", "a star", "--num-videos", 2, "--model", model, "--out", "-")
+    assert "takes one clip" in message
+    assert "unknown suffix" in error_of("generate", "a star", "--model", model, "--out=-.avi")
+
+
+def test_the_embedded_model_has_a_name() -> None:
+    assert find_folder("embedded") == EMBEDDED
+    Path("embedded").mkdir()
+    assert find_folder("embedded") == EMBEDDED
+    assert find_folder("./embedded") == find_folder(Path("embedded")) == Path("embedded")
+
+
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "videogen", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"videogen {videogen.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "sign", ["(red:1.3)", "((red))", "[red:blue:0.5]", "[red|blue]", "{red|blue}", "<lora:red:0.8>", "red++"]
+)
+def test_weights_in_prompts_are_not_understood_and_told(model: Path, sign: str) -> None:
+    for options in ([f"a {sign} star"], ["a star", "--negative-prompt", f"a {sign} star"]):
+        result = run("generate", *options, "--model", model, "--out", "c.webp")
+        assert result.exit_code == 0
+        told = [line for line in result.stderr.splitlines() if "weights, adapters and alternatives" in line]
+        assert len(told) == 1 and told[0].startswith(f"warning: {sign!r} in the ")
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a (large) red star: it moves", "a [red] star", "a red star -- 1:2", "a < b"]
+)
+def test_punctuation_is_no_weight(model: Path, prompt: str) -> None:
+    assert "weights" not in run("generate", prompt, "--model", model, "--out", "c.webp").stderr
+
+
+def test_words_of_the_negative_prompt_that_are_not_known_are_named(model: Path) -> None:
+    result = run("generate", "a star", "--negative-prompt", "blurry", "--model", model, "--out", "c.webp")
+    assert result.stderr == "warning: the model does not know these words of the negative prompt: 'blurry'\n"
 
 
 def test_a_rate_of_the_model_that_the_format_cannot_hold_is_told_before_the_compute(broken: Path) -> None:
@@ -243,6 +324,26 @@ def test_a_model_that_gives_nan_writes_nothing(broken: Path) -> None:
     save_file(tensors, weights)  # finite themselves, so that they can be loaded
     assert "not finite after step 1 of 2" in error_of("generate", "a star", "--model", broken)
     assert list(Path().iterdir()) == []
+
+
+def test_a_clip_that_is_bad_is_named_and_the_others_are_written(broken: Path) -> None:
+    weights = broken / "text_encoder" / "diffusion_pytorch_model.safetensors"
+    tensors = load_file(weights)
+    encoder = TextEncoder.from_pretrained(broken / "text_encoder")
+    blue = encoder.tokenizer.tokenize(["blue"]).input_ids[0, 1]
+    tensors["token_embedding.weight"][blue] = torch.finfo(torch.float32).max  # finite, but not its mean
+    save_file(tensors, weights)
+    prompts = ("a red star", "a blue star", "a green star")
+    result = run("generate", *prompts, "--seed", 7, "--model", broken, "--out", "c.webp")
+    assert result.exit_code == 3
+    lines = result.stderr.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith(
+        "error: c-1.webp is not written: that of seed 8 has latents that are not finite"
+    )
+    assert result.stdout.splitlines()[:2] == ["c-0.webp  seed 7", "c-2.webp  seed 9"]
+    assert "2 of 3 clips in" in result.stdout
+    assert sorted(path.name for path in Path().iterdir()) == ["c-0.webp", "c-2.webp"]
 
 
 def test_weights_that_are_nan_are_not_loaded(broken: Path) -> None:

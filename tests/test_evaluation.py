@@ -1,11 +1,12 @@
 """The evaluation of a whole model: what it makes, what it counts, what it writes."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from typer import Typer
 from typer.testing import CliRunner
 
@@ -93,6 +94,33 @@ def test_clip_k_is_the_clip_of_seed_plus_k(pipeline: TextToVideoPipeline) -> Non
         return_dict=False,
     )[0]
     torch.testing.assert_close(clips[9], frames_to_pixels(alone)[0], rtol=0, atol=1e-5)
+
+
+def test_a_bad_clip_is_named_and_counts_as_wrong() -> None:
+    broken = make_pipeline(TextToVideoPipeline, defaults=None)
+    broken.set_progress_bar_config(disable=True)
+    prompts = evaluation_prompts(SHAPES_MINI, 3, held_out=False)
+    whole = list(generate_clips(broken, prompts, 2, 3.0, 40, lambda _: None))
+
+    def spoil(_: nn.Module, arguments: tuple[Tensor, ...], output: tuple[Tensor]) -> tuple[Tensor]:
+        output[0].unflatten(0, (2, -1))[:, 1] = math.nan
+        return output
+
+    broken.unet.register_forward_hook(spoil)
+    with pytest.warns(UserWarning, match=r"with seed 41 has latents that are not finite.*counts as wrong"):
+        clips = list(generate_clips(broken, prompts, 2, 3.0, 40, lambda _: None))
+    assert torch.equal(clips[0], whole[0]) and torch.equal(clips[2], whole[2])
+    assert not clips[1].any()
+
+
+def test_blank_clips_end_no_evaluation() -> None:
+    blank = make_pipeline(TextToVideoPipeline, defaults=None)
+    blank.set_progress_bar_config(disable=True)
+    for parameter in blank.vae.decoder.parameters():
+        nn.init.zeros_(parameter)
+    found = evaluate(blank, num_inference_steps=[1], guidance_scales=[1.0], num_prompts=2, num_codec_clips=1)
+    assert found.settings[0].seconds_per_clip > 0
+    assert found.settings[0].accuracy["seen"].all_right.successes == 0
 
 
 def test_codec_psnr_is_the_same_whatever_the_number_of_clips(pipeline: TextToVideoPipeline) -> None:

@@ -9,6 +9,7 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
@@ -72,6 +73,40 @@ def test_frame_rate_is_exact(name: str, fps: float, tmp_path: Path) -> None:
     clip = read_clip(tmp_path / name)
     assert clip.fps == written.fps == fps
     assert len(clip.frames) == 7
+
+
+@pytest.mark.parametrize(
+    "fps",
+    [
+        *(0.1, Fraction(1, 3), 1, 1.001, Fraction(1000, 1001), 7.123456, Fraction(24_000, 1001), 59.94),
+        *(119.88, Fraction(120_000, 1001), 239.76, Fraction(240_000, 1001), 239.999, 240),
+        *(Fraction(1_000_999, 1_001_000), Fraction(1_001_000, 4171)),
+    ],
+)
+@pytest.mark.parametrize("num_frames", [1, 7])
+def test_mp4_has_the_rate_that_was_asked_for(fps: float | Fraction, num_frames: int, tmp_path: Path) -> None:
+    path, rate = tmp_path / "clip.mp4", Fraction(str(fps))
+    write_clip(moving_disc(num_frames, 16, 16), path, fps=fps)
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        assert stream.average_rate == rate
+        times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
+        seconds = [(time - times[0]) * stream.time_base for time in times]
+    assert seconds == [idx / rate for idx in range(num_frames)]
+    assert read_clip(path).fps == float(rate)
+
+
+@pytest.mark.parametrize(
+    ("fps", "rate"),
+    [
+        *((np.float32(24), 24.0), (np.float32(23.976), 23.976), (np.float16(24), 24.0)),
+        *((np.float64(12.5), 12.5), (np.int64(25), 25.0), (np.uint8(30), 30.0)),
+    ],
+)
+def test_a_rate_may_be_of_numpy(fps: float, rate: float, tmp_path: Path) -> None:
+    for name in ALL:
+        assert write_clip(moving_disc(3, 16, 16), tmp_path / name, fps=fps).fps == rate
+        assert read_clip(tmp_path / name).fps == rate
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -42,6 +42,15 @@ def test_full_disk_leaves_nothing_behind(name: str, older: bool, tmp_path: Path)
         assert read_recipe(tmp_path / name) == {"seed": 1}
 
 
+def test_folders_are_made_and_taken_away_if_nothing_was_written(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    with full_disk(3000), pytest.raises(OSError, match="cannot write"):
+        write_clip(noise_clip(8, 64, 64), tmp_path / "mine/new/deep/clip.gif")
+    assert list(tmp_path.rglob("*")) == [tmp_path / "mine"]
+    write_clip(moving_disc(2), tmp_path / "mine/new/deep/clip.gif")
+    assert len(read_clip(tmp_path / "mine/new/deep/clip.gif").frames) == 2
+
+
 def test_interrupt_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(image: Image.Image, path: Path, **options: object) -> None:
         Path(path).write_bytes(b"half")
@@ -74,6 +83,8 @@ def test_non_finite_frames_are_an_error(value: float, tmp_path: Path) -> None:
         ({"frames": np.full((2, 8, 8, 3), -1.0)}, r"\[0, 1\], but frame 0 spans -1 to -1"),
         ({"fps": 0}, "`fps` must be"),
         ({"fps": float("nan")}, "`fps` must be"),
+        ({"fps": "24"}, "`fps` must be a number or a Fraction, got str '24'"),
+        ({"fps": True}, "`fps` must be a number or a Fraction, got bool True"),
         ({"fps": 60}, r"between 0.1 and 50 in \.gif, got 60"),
         ({"crf": 20}, "`crf` is the quality of an .mp4"),
         ({"crf": 0, "path": "clip.mp4"}, "`crf` must be between 1 and 51"),
@@ -82,7 +93,6 @@ def test_non_finite_frames_are_an_error(value: float, tmp_path: Path) -> None:
         ({"recipe": "a cat"}, "got str"),
         ({"recipe": {"prompt": "x" * 1_000_001}}, "at most 1000000 characters"),
         ({"path": "clip.avi"}, r"unknown suffix '\.avi'.*\.mp4, \.gif, \.webp, \.apng, \.png, \.npz"),
-        ({"path": "missing/clip.gif"}, "folder .*missing does not exist"),
     ],
 )
 def test_wrong_arguments_are_named(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -107,6 +117,13 @@ def test_check_output_path(tmp_path: Path) -> None:
     (tmp_path / "folder.mp4/notes.txt").touch()
     with pytest.raises(ValueError, match="this is a file"):
         check_output_path(tmp_path / "file")
+    assert check_output_path(tmp_path / "new/deep/clip.gif") == tmp_path / "new/deep/clip.gif"
+    assert not (tmp_path / "new").exists()
+    with pytest.raises(ValueError, match="file is no folder"):
+        check_output_path(tmp_path / "file/deep/clip.gif")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    with pytest.raises(ValueError, match="dangling is no folder"):
+        check_output_path(tmp_path / "dangling/clip.gif")
     with pytest.raises(ValueError, match="it is a folder"):
         check_output_path(tmp_path / "folder.mp4")
     with pytest.raises(ValueError, match=r"other things, such as notes\.txt"):

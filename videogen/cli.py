@@ -11,6 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 import typer
@@ -21,7 +22,8 @@ from videogen.commands.evaluate import evaluate_command
 from videogen.commands.explore import explore_command
 from videogen.commands.finetune import finetune_command
 from videogen.commands.finetune_codec import finetune_codec_command
-from videogen.commands.messages import one_line_errors, one_line_warnings
+from videogen.commands.messages import EXIT_ERROR, EXIT_PARTIAL, one_line_errors, one_line_warnings, say
+from videogen.commands.options import is_standard_output, parse_rate, standard_output
 from videogen.commands.prepare import prepare_command
 from videogen.commands.replay import replay_command
 from videogen.commands.verify_resume import verify_resume_command
@@ -69,6 +71,7 @@ def generate(
             metavar="PATH",
             help="Where to write: .mp4, .gif, .webp, .apng, .png, .npz, or a path that ends with / "
             "for PNG frames. Several clips are numbered: clip-0.mp4, clip-1.mp4, ... "
+            "- is the standard output, as .mp4; -.gif, -.webp, ... in another format. "
             "By default a name made of the prompt and the seed, in this folder.",
         ),
     ] = None,
@@ -123,13 +126,16 @@ def generate(
     num_frames: Annotated[int | None, typer.Option(help="Frames per clip.")] = None,
     height: Annotated[int | None, typer.Option(help="Of a frame, in pixels.")] = None,
     width: Annotated[int | None, typer.Option(help="Of a frame, in pixels.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frames per second.")] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(metavar="RATE", parser=parse_rate, help="Frames per second: 24, 29.97 or 24000/1001."),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(
             metavar="FOLDER",
             help="A saved pipeline, its id on the hub, or a family: gan, vae, rnn, transformer, dit. "
-            "By default the embedded model.",
+            "By default `embedded`, the embedded model.",
         ),
     ] = None,
     lora: Annotated[
@@ -161,7 +167,8 @@ def generate(
 
     Each file carries its recipe (prompt, seed, all settings), which `videogen info` shows and
     `videogen replay` follows. Ctrl-C while denoising writes the clip as predicted so far; a second one does
-    not wait for that.
+    not wait for that. A clip that comes out blank or NaN is named and not written, the others are: the exit
+    status is 3 then, or 1 if there are none.
     """
     if prompts is None and like is None:
         raise typer.BadParameter("give at least one, or --like CLIP", param_hint="PROMPT")
@@ -184,9 +191,9 @@ def generate(
         "attention": attention,
         "loras": tuple(lora) if lora else None,
     }
-    with one_line_errors(), one_line_warnings():
+    with one_line_errors(), one_line_warnings(), ExitStack() as stack:
         from videogen.commands.planned_clips import check_leaves_alone, choose_settings, plan_clips
-        from videogen.io import check_fps
+        from videogen.io import frame_rate
         from videogen.presets import Preset
         from videogen.prompt_text import one_line
         from videogen.recipe import Recipe
@@ -199,26 +206,47 @@ def generate(
         if recipe is not None:
             prompts = prompts or [recipe.prompt]
             seed = recipe.seed if seed is None else seed
+        piped = is_standard_output(out)  # and so what is said goes to stderr
+        if out is not None and piped:
+            if len(prompts or []) * num_videos > 1:
+                raise ValueError(f"`--out {out}` takes one clip: name a file for several")
+            out = stack.enter_context(standard_output(out))
         clips = plan_clips(prompts or [], num_videos, seed, out)
         if like is not None:
             check_leaves_alone(like, clips)
         if "fps" in chosen:
-            check_fps(chosen["fps"], clips[0].path)
+            frame_rate(chosen["fps"], clips[0].path)
 
         from videogen.commands.startup import quick_imports
 
         import_start = time.perf_counter()
         with quick_imports():
             from videogen.commands.generate import Settings, Stopwatch, generate_clips
+            from videogen.pipelines.output import BadClipsError
         watch = Stopwatch()
         watch.seconds["import"] = time.perf_counter() - import_start
-        for clip, written in generate_clips(clips, Settings(**chosen), watch, preview):
-            typer.echo(f"{typer.format_filename(written.path)}  seed {clip.seed}")
-        typer.echo(
-            f"{len(clips)} {'clip' if len(clips) == 1 else 'clips'} in {time.perf_counter() - start:.2f} s"
-        )
+        num_bad = 0
+        for clip, made in generate_clips(clips, Settings(**chosen), watch, preview):
+            if isinstance(made, BadClipsError):
+                num_bad += 1
+                say(
+                    "error",
+                    name = "the clip" if piped else clip.path
+                    say("error", f"{name} is not written: that of seed {clip.seed} {made.bad_clips[0]}")
+                )
+            else:
+                name = "standard output" if piped else typer.format_filename(made.path)
+                typer.echo(f"{name}  seed {clip.seed}", err=piped)
+        if num_bad == len(clips):
+            raise typer.Exit(EXIT_ERROR)
+        count = f"{len(clips) - num_bad} of {len(clips)}" if num_bad else len(clips)
+        seconds = time.perf_counter() - start
+        typer.echo(f"{count} {'clip' if len(clips) == 1 else 'clips'} in {seconds:.2f} s", err=piped)
         if timings:
-            typer.echo(", ".join(f"{name} {seconds:.2f} s" for name, seconds in watch.seconds.items()))
+            spent = ", ".join(f"{name} {seconds:.2f} s" for name, seconds in watch.seconds.items())
+            typer.echo(spent, err=piped)
+        if num_bad:
+            raise typer.Exit(EXIT_PARTIAL)
 
 
 @app.command()

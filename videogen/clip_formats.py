@@ -109,7 +109,8 @@ def _write_mp4(pixels: np.ndarray, file: Path, note: ClipNote, crf: int, loop: b
         metadata.write_text(f";FFMETADATA1\ncomment={comment}\n", encoding="ascii")
         arguments = ["-f", "rawvideo", "-pix_fmt", "rgb24", "-video_size", size, "-framerate", str(note.fps)]
         arguments += ["-i", "pipe:0", "-f", "ffmetadata", "-i", str(metadata)]
-        arguments += ["-map", "0:v", "-map_metadata", "1", "-vf", to_yuv]
+        # The rate a second time: ffmpeg takes that of its input for the nearest usual one.
+        arguments += ["-map", "0:v", "-map_metadata", "1", "-vf", to_yuv, "-r", str(note.fps)]
         arguments += ["-c:v", "libx264", "-preset", "medium", "-crf", str(crf)]
         # x264's output depends on its number of threads, which by default follows the number of cores.
         arguments += ["-x264-params", "threads=4:lookahead-threads=1", "-movflags", "+faststart"]

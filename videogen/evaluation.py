@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from itertools import product
 from statistics import median
@@ -34,6 +36,7 @@ from videogen.metrics.prompt_accuracy import (
 )
 from videogen.metrics.reconstruction import psnr
 from videogen.pipelines.latent_generation import LatentGenerator
+from videogen.pipelines.output import BadClipsError
 
 PROMPT_KINDS: dict[str, tuple[bool, int]] = {
     "seen": (False, 1),
@@ -191,7 +194,6 @@ def evaluate(
 
     Raises:
         ValueError: If an argument is out of range; before any computation.
-        FloatingPointError: If a clip is not finite.
     """
     _check_arguments(world, num_inference_steps, guidance_scales, num_prompts, num_codec_clips, batch_size)
     prompts = {
@@ -246,34 +248,48 @@ def generate_clips(
     on_batch: Callable[[int], object],
     batch_size: int = BATCH_SIZE,
 ) -> Iterator[Tensor]:
-    """Yield for each prompt its clip `(3, F, H, W)` in [-1, 1]; tell `on_batch` how many were just made."""
+    """Yield for each prompt its clip `(3, F, H, W)` in [-1, 1]; tell `on_batch` how many were just made.
+
+    A clip that is not finite is named in a warning and becomes a grey one, which is as wrong as a blank one.
+    """
     for first in range(0, len(prompts), batch_size):
         captions = [prompt.caption for prompt in prompts[first : first + batch_size]]
-        latents = pipeline(
-            captions,
-            **_settings_of(pipeline, num_inference_steps, guidance_scale),
-            seed=seed + first,
-            output_type="latent",
-            return_dict=False,
-        )[0]
+        try:
+            output = pipeline(
+                captions,
+                **_settings_of(pipeline, num_inference_steps, guidance_scale),
+                seed=seed + first,
+                output_type="latent",
+            )
+            bad_clips = {}
+        except BadClipsError as error:
+            output, bad_clips = error.output, error.bad_clips
         # Not through the pipeline, which refuses a blank clip: here it is a wrong one.
-        yield from pipeline.vae.decode(latents.to(pipeline.vae.dtype)).float().clamp(-1, 1).cpu()
+        pixels = pipeline.vae.decode(output.frames.to(pipeline.vae.dtype)).float().clamp(-1, 1).cpu()
+        for idx, reason in bad_clips.items():
+            pixels[idx] = 0
+            warnings.warn(
+                f"the clip of {captions[idx]!r} with seed {seed + first + idx} {reason}: it counts as wrong",
+                stacklevel=2,
+            )
+        yield from pixels
         on_batch(len(captions))
 
 
 def seconds_per_clip(
     pipeline: LatentGenerator, prompt: str, num_inference_steps: int, guidance_scale: float
 ) -> float:
-    """Median time from prompt to frames, after one call to warm up."""
+    """Median time from prompt to frames, whatever they show, after one call to warm up."""
     seconds = []
     for _ in range(1 + NUM_TIMINGS):
         start = time.perf_counter()
-        pipeline(
-            prompt,
-            **_settings_of(pipeline, num_inference_steps, guidance_scale),
-            seed=0,
-            output_type="pt",
-        )
+        with suppress(BadClipsError):
+            pipeline(
+                prompt,
+                **_settings_of(pipeline, num_inference_steps, guidance_scale),
+                seed=0,
+                output_type="pt",
+            )
         seconds.append(time.perf_counter() - start)
     return median(seconds[1:])
 

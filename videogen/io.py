@@ -1,6 +1,7 @@
 """Read and write clips, each with its recipe inside the file and written whole or not at all."""
 
 import math
+import numbers
 import os
 import re
 import shutil
@@ -8,7 +9,7 @@ import struct
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,8 +22,8 @@ from videogen.clip_formats import DEFAULT_FPS, FORMATS, Clip, ClipFormat, ClipNo
 __all__ = [
     "Clip",
     "WrittenClip",
-    "check_fps",
     "check_output_path",
+    "frame_rate",
     "frames_to_uint8",
     "read_clip",
     "read_recipe",
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 DEFAULT_CRF = 16
+
+# Of the two parts of a rate: ffmpeg rounds a ratio with a larger one.
+_MAX_RATE_PART = 1_001_000
 
 # A prompt of 80,000 emoji fits; Pillow refuses to read a longer text from a PNG.
 _MAX_NOTE_CHARS = 1_000_000
@@ -80,8 +84,8 @@ def write_clip(
 
     Args:
         frames: (F, H, W, 3), uint8 or float in [0, 1].
-        path: where to write; its folder must exist.
-        fps: frames per second, 0.1 to 240, in a GIF to 50; a Fraction for rates such as 24000/1001.
+        path: where to write; folders that are missing on the way are made.
+        fps: frames per second, 0.1 to 240, in a GIF to 50; a float such as 24000 / 1001 is that ratio.
         recipe: JSON-able dict to keep inside the file; `read_recipe` gives it back.
         crf: H.264 quality of an .mp4, 1 (best) to 51 (smallest); None is 16, visually near lossless.
         loop: whether .gif, .webp, .apng and .png play without end; elsewhere the player decides.
@@ -92,8 +96,7 @@ def write_clip(
     """
     pixels = frames_to_uint8(frames)
     suffix = _suffix_of(path)
-    check_fps(fps, path)
-    rate = Fraction(fps).limit_denominator(10_000)
+    rate = frame_rate(fps, path)
     if crf is not None and suffix != ".mp4":
         raise ValueError(f"`crf` is the quality of an .mp4, got crf={crf} for {os.fspath(path)}")
     # 0 would be lossless H.264, a profile that browsers do not play.
@@ -120,12 +123,24 @@ def write_clip(
     )
 
 
-def check_fps(fps: float | Fraction, path: str | os.PathLike[str]) -> None:
-    """Raise ValueError unless the format of a path can hold a frame rate."""
+def frame_rate(fps: float | Fraction, path: str | os.PathLike[str]) -> Fraction:
+    """The exact ratio that a frame rate stands for, if the format of a path can hold it.
+
+    Args:
+        fps: a number of Python or numpy; it stands for the nearest ratio of two numbers up to 1,001,000.
+        path: of the clip.
+
+    Raises:
+        ValueError: it is no number, or out of the range of the format.
+    """
     suffix = _suffix_of(path)
     max_fps = 50 if suffix == ".gif" else 240
+    if not isinstance(fps, numbers.Real) or isinstance(fps, bool):
+        raise ValueError(f"`fps` must be a number or a Fraction, got {type(fps).__name__} {fps!r}")
     if not (math.isfinite(fps) and 0.1 <= fps <= max_fps):
         raise ValueError(f"`fps` must be between 0.1 and {max_fps} in {suffix or 'PNG frames'}, got {fps}")
+    # By its digits, for those of a float32 are what was meant, not its nearest float64.
+    return Fraction(str(fps)).limit_denominator(int(_MAX_RATE_PART / max(1.0, float(fps))))
 
 
 def read_clip(path: str | os.PathLike[str]) -> Clip:
@@ -152,12 +167,13 @@ def check_output_path(path: str | os.PathLike[str]) -> Path:
     """Check, before any compute is spent, that a clip can be written at `path`, and return it as a Path.
 
     Raises:
-        ValueError: unknown suffix, missing folder, or something at `path` that a clip must not replace.
+        ValueError: unknown suffix, or something at `path`, or on the way there, that a clip must not replace.
         OSError: the folder cannot be written to.
     """
     suffix, target = _suffix_of(path), Path(path)
-    if not target.parent.is_dir():
-        raise ValueError(f"cannot write {target}: the folder {target.parent} does not exist, create it first")
+    nearest = next(folder for folder in target.parents if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise ValueError(f"cannot write {target}: {nearest} is no folder")
     if suffix and target.is_dir():
         raise ValueError(f"cannot write {target}: it is a folder (a path that ends with / means PNG frames)")
     if not suffix and target.exists():
@@ -168,7 +184,7 @@ def check_output_path(path: str | os.PathLike[str]) -> Path:
         if strangers:
             raise ValueError(f"cannot write {target}: the folder holds other things, such as {strangers[0]}")
     try:
-        tempfile.TemporaryFile(dir=target.parent).close()
+        tempfile.TemporaryFile(dir=nearest).close()
     except OSError as error:
         raise OSError(f"cannot write {target}: {error.strerror}") from error
     return target
@@ -229,10 +245,15 @@ def _check_recipe(note: ClipNote) -> None:
 
 @contextmanager
 def _whole_or_absent(target: Path) -> Iterator[Path]:
-    """Give a name beside `target` to write to, and rename it to `target` only if all went well."""
+    """Give a name beside `target` to write to, and rename it to `target` only if all went well.
+
+    Folders that are missing are made, and taken away again if it did not go well.
+    """
+    missing = [folder for folder in target.parents if not folder.exists()]
     temporary = target.parent / f".videogen-{uuid.uuid4().hex[:12]}.tmp"
     replaced = temporary.with_suffix(".old")
     try:
+        target.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         # os.replace cannot put a folder in the place of one that holds files.
         if temporary.is_dir() and target.exists():
@@ -251,6 +272,10 @@ def _whole_or_absent(target: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
+        if not target.exists():
+            for folder in missing:
+                with suppress(OSError):  # it was not made, or somebody else has put something there
+                    folder.rmdir()
 
 
 def _read(path: str | os.PathLike[str], read: Callable[[ClipFormat, Path], _Answer]) -> _Answer:

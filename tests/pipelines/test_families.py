@@ -35,6 +35,7 @@ from videogen.pipelines.family_pipelines import (
 )
 from videogen.pipelines.loading import find_folder, load, load_generator, model_hash
 from videogen.pipelines.network_generation import NetworkGenerator
+from videogen.pipelines.output import BadClipsError
 from videogen.pipelines.text_to_video import TextToVideoPipeline
 from videogen.train.export import export
 from videogen.train.recipes import RECIPES
@@ -161,6 +162,17 @@ def test_what_is_not_finite_or_blank_is_an_error(family: str) -> None:
                            else pipeline.network.head.parameters()), math.nan)  # fmt: skip
     with pytest.raises(FloatingPointError, match="are not finite"):
         pipeline(PROMPT, seed=0)
+
+
+def test_a_clip_that_is_not_finite_leaves_the_others(family: str) -> None:
+    pipeline = make_family_pipeline(LIGHT[family])
+    embeds, _ = pipeline.encode_prompt([PROMPT, PROMPT], do_classifier_free_guidance=False)
+    expected = pipeline(prompt_embeds=embeds, seed=0).frames
+    embeds[1] = math.nan
+    with pytest.raises(BadClipsError, match=r"^clip 1 has latents") as error:
+        pipeline(prompt_embeds=embeds, seed=0)
+    np.testing.assert_array_equal(error.value.output.frames[0], expected[0])
+    assert not error.value.output.frames[1].any()
 
 
 def test_more_frames_than_in_training_are_warned_of(family: str) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tests.tiny_pipeline import latents_of, make_pipeline, record_batch_sizes
 from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.pipelines.generation import TextToVideo
-from videogen.pipelines.output import VideoPipelineOutput
+from videogen.pipelines.output import BadClipsError, VideoPipelineOutput
 from videogen.pipelines.text_to_video import TextToVideoPipeline
 from videogen.sampling.noise import sample_noise, seeded_generator
 from videogen.sampling.schedulers import FLOW_SHIFT, SCHEDULERS, make_scheduler
@@ -270,15 +270,38 @@ def test_blank_clips_stop(pipeline: TextToVideo) -> None:
         for name, parameter in pipeline.vae.decoder.named_parameters():
             if name.endswith("bias"):
                 parameter.zero_()
-    with pytest.raises(FloatingPointError, match="clip 1 is blank"):
+    with pytest.raises(BadClipsError, match=r"^clip 1 is blank: all its pixels have one colour$") as error:
         pipeline([PROMPT, OTHER], seed=0, callback_on_step_end=first_only)
+    assert list(error.value.bad_clips) == [1]
+    frames = error.value.output.frames
+    assert isinstance(frames, np.ndarray) and frames.shape == (2, 8, 16, 24, 3)
+    np.testing.assert_allclose(frames[0], pipeline(PROMPT, seed=0).frames[0], atol=1e-4)
+    assert np.ptp(frames[1], axis=(0, 1, 2)).max() < 1e-3
+
+
+@pytest.mark.parametrize("output_type", ["latent", "np", "pil"])
+def test_a_clip_that_is_not_finite_leaves_the_others(pipeline: TextToVideo, output_type: str) -> None:
+    embeds, _ = pipeline.encode_prompt([PROMPT, OTHER, PROMPT], do_classifier_free_guidance=False)
+    expected = pipeline(prompt_embeds=embeds, seed=0, output_type=output_type).frames
+    embeds[1] = math.nan
+    sizes = record_batch_sizes(pipeline)
+    with pytest.raises(
+        BadClipsError, match=r"^clip 1 has latents that are not finite after step 1 of 3"
+    ) as error:
+        pipeline(prompt_embeds=embeds, seed=0, output_type=output_type)
+    assert len(sizes) == 3
+    frames = error.value.output.frames
+    for idx in (0, 2):
+        np.testing.assert_array_equal(np.asarray(frames[idx]), np.asarray(expected[idx]))
+    if output_type != "latent":
+        assert not np.asarray(frames[1]).any()
 
 
 def test_frames_that_are_not_finite_stop(pipeline: TextToVideo) -> None:
     assert isinstance(pipeline.vae, VideoAutoencoder)
     with torch.no_grad():
         next(pipeline.vae.decoder.parameters()).fill_(math.nan)
-    with pytest.raises(FloatingPointError, match="the frames of clip 0 hold NaN or infinity"):
+    with pytest.raises(FloatingPointError, match="clip 0 holds NaN or infinity in its frames"):
         pipeline(PROMPT, seed=0)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from videogen import __version__
 from videogen.commands.denoising_bar import StepBar
 from videogen.commands.planned_clips import PlannedClip
-from videogen.io import WrittenClip, check_fps, frames_to_uint8, write_clip
+from videogen.io import WrittenClip, frame_rate, frames_to_uint8, write_clip
 from videogen.models.attention import set_attention_backend
 from videogen.models.step_cache import StepCache
 from videogen.pipelines.denoising import DenoisingStep
@@ -36,6 +36,7 @@ from videogen.pipelines.loading import (
     read_packed_components,
     split_lora_choice,
 )
+from videogen.pipelines.output import BadClipsError
 from videogen.recipe import EMBEDDED, LoraInRecipe, Recipe
 from videogen.sampling.guidance_kinds import parse_guidance
 from videogen.sampling.schedulers import make_scheduler
@@ -203,7 +204,7 @@ class ClipMaker:
 
         Raises:
             ValueError: If a setting does not fit the model; before any computation.
-            FloatingPointError: If the latents become NaN or infinite, naming the step.
+            BadClipsError: If the latents become NaN or infinite, naming the step, or the clip is blank.
         """
         interrupted = False
         if isinstance(self.generator, TextToVideo):
@@ -216,7 +217,12 @@ class ClipMaker:
                 f"{type(self.generator.network).__name__}, cannot"
             )
         with self.watch.phase("decode"):
-            frames = frames_to_uint8(self.generator.decode_latents(latents)[0].numpy())
+            try:
+                frames = frames_to_uint8(self.generator.decode_latents(latents)[0].numpy())
+            except BadClipsError:
+                if interrupted:  # nothing can be seen yet of what was to be kept
+                    raise KeyboardInterrupt from None
+                raise
         return MadeClip(frames, self._recipe(clip, frames, stopped_after_step), interrupted)
 
     def _denoise(
@@ -327,22 +333,24 @@ class ClipMaker:
 
 def generate_clips(
     clips: Sequence[PlannedClip], settings: Settings, watch: Stopwatch, preview: bool | None
-) -> Iterator[tuple[PlannedClip, WrittenClip]]:
-    """Make and write clips, and tell of each when its file is there.
+) -> Iterator[tuple[PlannedClip, WrittenClip | BadClipsError]]:
+    """Make and write clips, and tell of each when its file is there, or why it is not: it came out bad.
 
     Raises:
         ValueError: If a setting is unknown or does not fit the model; before any computation.
-        FloatingPointError: If a clip comes out as NaN; its file is not written.
         OSError: If a file cannot be written.
         KeyboardInterrupt: See `ClipMaker.write`.
     """
     maker = ClipMaker(settings, len(clips), watch, preview)
     for clip in clips:
-        check_fps(maker.fps, clip.path)
+        frame_rate(maker.fps, clip.path)
     for clip in clips:
         with maker.bar.progress:  # not around the yield: what is printed there would run into the bar
-            written = maker.write(clip)
-        yield clip, written
+            try:
+                made: WrittenClip | BadClipsError = maker.write(clip)
+            except BadClipsError as error:
+                made = error
+        yield clip, made
 
 
 def check_dtype(name: str) -> torch.dtype:

@@ -22,7 +22,8 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
-def _say(kind: str, text: str) -> None:
+def say(kind: str, text: str) -> None:
+    """Print an `error` or a `warning` as one line on stderr."""
     shown = printable(text)
     typer.echo(f"{kind}: {shown if len(shown) <= MAX_CHARS else shown[:MAX_CHARS] + ' ...'}", err=True)
 
@@ -43,7 +44,7 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(EXIT_INTERRUPTED) from None
     except (ValueError, OSError, FloatingPointError, RuntimeError, MemoryError) as error:
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        _say("error", lines[0])
+        say("error", lines[0])
         raise typer.Exit(EXIT_ERROR) from None
 
 
@@ -62,7 +63,7 @@ def one_line_warnings() -> Iterator[None]:
     ) -> None:
         if str(message) not in said:
             said.add(str(message))
-            _say("warning", str(message))
+            say("warning", str(message))
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videogen.commands.messages import EXIT_PARTIAL, printable
+from videogen.commands.options import parse_rate
 from videogen.data.footage.sequences import DEFAULT_PICTURE_FPS
 
 if TYPE_CHECKING:
@@ -48,7 +49,12 @@ def prepare_command(
         bool, typer.Option("--aspect-buckets", help="Allow usual aspect ratios of the same area too.")
     ] = False,
     fps: Annotated[
-        float | None, typer.Option(help="Frames per second of the clips. By default the model's.")
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            parser=parse_rate,
+            help="Frames per second of the clips: 24, 29.97 or 24000/1001. By default the model's.",
+        ),
     ] = None,
     model: Annotated[
         str | None,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videogen.commands.messages import printable
+from videogen.commands.options import is_standard_output, standard_output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,11 +46,23 @@ def replay_command(
     As many CPU threads are used as the recipe names, if there are as many cores. The exit status is 0 if the
     frames are identical, 3 if they differ, and 1 if the clip cannot be made again.
     """
-    from videogen.commands.planned_clips import PlannedClip, check_leaves_alone
-    from videogen.io import check_output_path, read_clip, write_clip
     from videogen.recipe import Recipe
 
     recipe = Recipe.of_clip(clip)
+    if out is not None and is_standard_output(out):
+        with standard_output(out) as path:
+            _replay(clip, recipe, path, model, device, piped=True)
+    else:
+        _replay(clip, recipe, out, model, device, piped=False)
+
+
+def _replay(
+    clip: str, recipe: Recipe, out: str | None, model: str | None, device: str | None, *, piped: bool
+) -> None:
+    """Do what the command says; where the clip goes to the standard output, all messages go to stderr."""
+    from videogen.commands.planned_clips import PlannedClip, check_leaves_alone
+    from videogen.io import check_output_path, read_clip, write_clip
+
     # Only a clip that is written needs a path.
     planned = PlannedClip(recipe.prompt, recipe.seed, out or "")
     if out is not None:
@@ -77,10 +90,11 @@ def replay_command(
         raise KeyboardInterrupt
     lines, identical = compare(recipe, stored, made, LOSSY.get(Path(clip).suffix.lower()))
     for line in lines:
-        typer.echo(printable(line if line.startswith("  ") else f"{clip}: {line}"))
+        typer.echo(printable(line if line.startswith("  ") else f"{clip}: {line}"), err=piped)
     if out is not None:
         written = write_clip(made.frames, out, fps=recipe.fps, recipe=made.recipe.to_dict())
-        typer.echo(f"written: {typer.format_filename(written.path)}")
+        name = "standard output" if piped else typer.format_filename(written.path)
+        typer.echo(f"written: {name}", err=piped)
     if not identical:
         raise typer.Exit(EXIT_DIFFERS)
 

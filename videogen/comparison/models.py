@@ -21,9 +21,8 @@ from videogen.metrics.prompt_accuracy import EvaluationPrompt
 from videogen.models.transformer_layers import TransformerBlock
 from videogen.pipelines.loading import find_folder, load
 from videogen.pipelines.model_index import read_index
+from videogen.pipelines.output import BadClipsError
 
-EMBEDDED_NAME = "embedded"
-"""Names the model that comes with the package."""
 FAILURES = (ValueError, OSError, FloatingPointError, RuntimeError, MemoryError)
 """How a model fails that cannot be loaded or run; anything else is a mistake of ours."""
 
@@ -86,9 +85,8 @@ def run_model(
     Raises:
         ValueError: If the model cannot be loaded, or not one clip could be made; also the other `FAILURES`.
     """
-    name = None if model == EMBEDDED_NAME else model
     forgotten = _forget_peak(device)
-    pipeline = load(name, device=device)
+    pipeline = load(model, device=device)
     pipeline.set_progress_bar_config(disable=True)
     networks = {key: part for key, part in pipeline.components.items() if isinstance(part, nn.Module)}
     generators = [network for key, network in networks.items() if key not in _NOT_GENERATORS]
@@ -110,7 +108,7 @@ def run_model(
         seconds_per_clip=median(seconds),
         evaluations_per_clip=mean(evaluations),
         peak_bytes=_peak_bytes(device) if forgotten else None,
-        training_minutes=stated_minutes(find_folder(name)),
+        training_minutes=stated_minutes(find_folder(model)),
     )
     del pipeline, networks, generators
     gc.collect()  # before the next model is loaded
@@ -130,8 +128,8 @@ def stated_minutes(folder: Path) -> float | None:
 def _make(pipeline: Callable[..., Any], prompt: str, seed: int) -> GeneratedClip:
     try:
         frames = pipeline(prompt, seed=seed, output_type="pt").frames  # (1, F, H, W, 3)
-    except FloatingPointError as error:
-        return GeneratedClip(None, str(error))
+    except BadClipsError as error:
+        return GeneratedClip(None, f"it {error.bad_clips[0]}")
     pixels = frames_to_pixels(frames)[0].cpu()
     if not bool(torch.isfinite(pixels).all()):
         return GeneratedClip(None, "the frames hold NaN or infinity")

@@ -6,6 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import diffusers
@@ -26,6 +27,7 @@ from videogen.metrics.prompt_accuracy import ATTRIBUTES, EvaluationPrompt
 from videogen.metrics.reconstruction import psnr
 from videogen.models.weights_hash import weights_hash
 from videogen.pipelines.generation import TextToVideo
+from videogen.pipelines.output import BadClipsError
 from videogen.sampling.guidance_kinds import Guidance
 
 MAX_PSNR = 100.0  # of clips that come out equal
@@ -141,9 +143,11 @@ def estimate_seconds(
     """
     first, maker = next(iter(grid)), PointMaker(pipeline)
     captions = [_as_prompt(prompt).caption for prompt in prompts[:batch_size]]
-    maker.clips(first, captions[:1], [0])
+    with suppress(BadClipsError):  # which is for the exploration to tell
+        maker.clips(first, captions[:1], [0])
     start = time.perf_counter()
-    maker.clips(first, captions, range(len(captions)))
+    with suppress(BadClipsError):
+        maker.clips(first, captions, range(len(captions)))
     seconds = (time.perf_counter() - start) / len(captions) / first.cost
     reference = Reference.of_model(pipeline, reference_steps) if reference_steps else None
     return seconds * _cost_of_a_clip(grid, reference) * len(prompts) * num_seeds
