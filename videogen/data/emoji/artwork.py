@@ -1,7 +1,7 @@
 """The animated subjects of a folder of artwork, decoded on first use and kept at every size a frame needs.
 
-A folder holds `captions.jsonl`, one line for each subject (`file`, `name`, `keywords`, `group`), and the files
-that it names: animated pictures of 96x96 pixels with transparency that loop every 3 seconds.
+A folder holds `captions.jsonl`, one line for each subject (`file`, `name`, `keywords`, `group`), and the
+files that it names: animated pictures of 96x96 pixels with transparency that loop every 3 seconds.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ class SpriteLevels:
     def pixels(self, subject_idxs: Sequence[int], device: torch.device | str = "cpu") -> list[Tensor]:
         """For each side `(num_subjects, NUM_TICKS, 4, side, side)` uint8, red, green and blue times alpha.
 
-        Of the CPU's tensors, only the entries of `subject_idxs` and of earlier calls are filled. Another device
-        gets all subjects at the first call.
+        Of the CPU's tensors, only the entries of `subject_idxs` and of earlier calls are filled. Another
+        device gets all subjects at the first call.
         """
         device = torch.device(device)
         if device.type == "cpu":
