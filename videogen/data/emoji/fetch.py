@@ -38,6 +38,8 @@ KEYWORDS_PACKAGE = "emojilib@4.0.3"
 _VARIANT = re.compile("1f3f[b-f]|264[02]|1f9b[0-3]")
 """Code points of skin tones, of gender signs and of hair."""
 
+_WORDS = re.compile("[a-z0-9' -]+", re.IGNORECASE)
+
 _NOTICE = """Artwork: Fluent Emoji, Copyright (c) Microsoft Corporation, MIT License; distributed in the npm
 packages @lobehub/fluent-emoji-anim-1 to -4 (Copyright (c) LobeHub, MIT License), here resized and reduced in
 frames.
@@ -61,7 +63,7 @@ class _Names:
         entry = self.entries[plain]
         name = entry["label"]
         words = [word.replace("_", " ") for word in self.keywords.get(plain, [])] + entry.get("tags", [])
-        keywords = [word for word in dict.fromkeys(words) if word != name and word.isascii()]
+        keywords = [word for word in dict.fromkeys(words) if word != name and _WORDS.fullmatch(word)]
         return {
             "file": f"clips/{code}.webp",
             "name": name,
@@ -166,16 +168,16 @@ def _animations(package: Path) -> Iterator[tuple[str, Image.Image]]:
 
 
 def _write_loop(picture: Image.Image, path: Path) -> None:
-    """Write the frames that an animation shows at each tick."""
+    """Write an animation at as many moments as a loop has frames; it is made to last as long as all others."""
     frames, ends = [], []
     for frame_idx in range(getattr(picture, "n_frames", 1)):
         picture.seek(frame_idx)
         frame = picture.convert("RGBA").resize((SPRITE_SIZE, SPRITE_SIZE), Image.Resampling.LANCZOS)
         frames.append(frame)
         ends.append(picture.info["duration"] + (ends[-1] if ends else 0))
-    shown = np.searchsorted(ends, np.arange(NUM_TICKS) * TICK_MS, side="right").clip(max=len(frames) - 1)
-    first, *others = (frames[frame_idx] for frame_idx in shown)
-    first.save(path, save_all=True, append_images=others, duration=TICK_MS, loop=0, quality=90, method=4)
+    moments = np.arange(NUM_TICKS) * ends[-1] / NUM_TICKS
+    first, *others = (frames[frame_idx] for frame_idx in np.searchsorted(ends, moments, side="right"))
+    first.save(path, save_all=True, append_images=others, duration=TICK_MS, loop=0, quality=80, method=4)
 
 
 def main() -> None:

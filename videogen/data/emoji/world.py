@@ -291,7 +291,7 @@ class EmojiWorld:
             rng.choice(self.kinds),
             contrast=rng.uniform(30, 60),
             angle=rng.uniform(0, 2 * math.pi),
-            period=rng.uniform(8 / 64, 20 / 64),
+            period=rng.uniform(12 / 64, 24 / 64),
             seed=rng.randrange(2**31),
         )
 
