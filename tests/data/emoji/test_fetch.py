@@ -52,14 +52,15 @@ def packages(tmp_path: Path) -> Path:
     assets[3]["assets/1f34e.webp"] = still()
     for idx, members in enumerate(assets):
         pack(folder / f"lobehub-fluent-emoji-anim-{idx + 1}-1.0.0.tgz", members)
+    named = {**CODES, "1f34e": "red apple", "1f44b-1f3fb": "waving hand"}
     entries = [
         {
-            "label": name,
             "hexcode": code.upper().replace("-FE0F", ""),
+            "label": name,
             "group": 1,
             "tags": ["old", name, "tag"],
         }
-        for code, name in {**CODES, "1f34e": "red apple", "1f44b-1f3fb": "waving hand"}.items()
+        for code, name in named.items()
     ]
     groups = {"groups": [{"message": "b", "order": 1}, {"message": "a", "order": 0}]}
     pack(
@@ -94,6 +95,9 @@ def test_an_animation_is_made_to_last_three_seconds(packages: Path, tmp_path: Pa
 def test_a_missing_package_is_named(packages: Path, tmp_path: Path) -> None:
     (packages / "emojilib-4.0.3.tgz").unlink()
     with pytest.raises(ValueError, match=r"emojilib-4.0.3.tgz is missing: `npm pack emojilib@4.0.3`"):
+        convert(packages, tmp_path / "out")
+    (packages / "emojilib-4.0.3.tgz").write_bytes(b"half a download")
+    with pytest.raises(ValueError, match=r"emojilib-4.0.3.tgz is no archive: `npm pack emojilib@4.0.3`"):
         convert(packages, tmp_path / "out")
 
 

@@ -190,8 +190,8 @@ def _read_subjects(folder: Path) -> tuple[Subject, ...]:
             raise ValueError(f"line {number} of {listing} is not JSON ({error}): {_again(folder)}") from error
         if not (isinstance(row, dict) and _is_subject(row)):
             raise ValueError(
-                f"line {number} of {listing} must have the strings `file`, `name` and `group` and the list of "
-                f"strings `keywords`, got {line[:80]}: {_again(folder)}"
+                f"line {number} of {listing} must have the strings `file`, `name` and `group` and the list "
+                f"`keywords` of strings, got {line[:80]}: {_again(folder)}"
             )
         subjects.append(Subject(row["file"], row["name"], tuple(row["keywords"]), row["group"]))
     if not subjects:

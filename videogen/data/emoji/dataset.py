@@ -48,7 +48,10 @@ class EmojiClips:
     two_object_rate: float = 0.25
 
     def __post_init__(self) -> None:
-        """Refuse a folder without artwork, and what the world does not have."""
+        """Refuse a folder without artwork, clips of nothing, and what the world does not have."""
+        for name, least in (("num_frames", 1), ("size", 8)):
+            if getattr(self, name) < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
         _world(self)
 
     @property

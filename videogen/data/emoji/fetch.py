@@ -168,7 +168,7 @@ def _animations(package: Path) -> Iterator[tuple[str, Image.Image]]:
 
 
 def _write_loop(picture: Image.Image, path: Path) -> None:
-    """Write an animation at as many moments as a loop has frames; it is made to last as long as all others."""
+    """Write an animation at as many moments as a loop has frames; all are made to last as long."""
     frames, ends = [], []
     for frame_idx in range(getattr(picture, "n_frames", 1)):
         picture.seek(frame_idx)
