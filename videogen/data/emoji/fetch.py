@@ -127,6 +127,8 @@ def _find(packages: Path, package: str) -> Path:
     path = packages / f"{package.removeprefix('@').replace('/', '-').replace('@', '-')}.tgz"
     if not path.is_file():
         raise ValueError(f"{path} is missing: `npm pack {package}` makes it")
+    if not tarfile.is_tarfile(path):
+        raise ValueError(f"{path} is no archive: `npm pack {package}` makes it anew")
     return path
 
 

@@ -39,8 +39,8 @@ class Annotations:
 
     Attributes:
         masks: `(B, L, F, H, W)` bool: pixels at least half of which show the object, so far as it is opaque.
-            Of objects that overlap, the one of the larger index is in front. All False where there is no
-            object, or where it has not begun to fade in.
+            Of objects that overlap, the one of the larger index is in front; a pixel shows both where that
+            one is faded. All False where there is no object, or where it has not begun to fade in.
         boxes: `(B, L, F, 4)` int64: left, top, right and bottom of the whole object in pixels, what something
             in front of it hides included; right and bottom lie behind the last pixel. All 0 if it has none.
     """

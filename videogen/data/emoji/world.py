@@ -8,7 +8,8 @@ into words.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from random import Random
 
@@ -50,6 +51,9 @@ PLACES = (
 
 MAX_PAIR_REACH = shapes.MAX_PAIR_SIZE
 """Largest sum of the reaches of two objects that can pass each other, a fraction of the frame."""
+
+NUM_ARRANGEMENTS = 32
+"""How many places are tried for two objects before others are drawn."""
 
 HELD_OUT_EVERY_MOTION, HELD_OUT_EVERY_SUBJECT = 8, 26
 
@@ -198,10 +202,10 @@ class EmojiWorld:
             pair = (first, second) if rng.random() < 0.5 else (second, first)
             if not self.pair_fits(*pair):
                 continue
-            for _ in range(8):
-                scene = self._place(pair, rng, num_frames, overlap=overlap)
-                if self.is_well_placed(scene):
-                    return scene
+            scene = self._place(pair, rng, num_frames, overlap=overlap)
+            tracks = self._arrange(scene, rng)
+            if tracks is not None:
+                return replace(scene, tracks=tracks)
 
     def scene_of(
         self,
@@ -232,23 +236,40 @@ class EmojiWorld:
 
     def clearance(self, scene: EmojiScene) -> np.ndarray:
         """`(F,)` gap between two objects at every frame, a fraction of the frame; negative if they touch."""
-        first, second = scene.tracks
+        return self._clearance(scene.objects, scene.tracks)
+
+    def _clearance(self, objects: Sequence[EmojiObject | ShapeObject], tracks: np.ndarray) -> np.ndarray:
+        """`(..., F)` of tracks `(..., 2, F, 5)`."""
         reaches = [
-            track[:, RADIUS] * self._reach_in_radii(item)
-            for item, track in zip(scene.objects, scene.tracks, strict=True)
+            self.artwork.extent(item.subject_idx).around
+            if isinstance(item, EmojiObject)
+            else self._reach_in_radii(item)
+            for item in objects
         ]
-        return np.hypot(first[:, X] - second[:, X], first[:, Y] - second[:, Y]) - reaches[0] - reaches[1]
+        first, second = tracks[..., 0, :, :], tracks[..., 1, :, :]
+        distance = np.hypot(first[..., X] - second[..., X], first[..., Y] - second[..., Y])
+        return distance - reaches[0] * first[..., RADIUS] - reaches[1] * second[..., RADIUS]
 
-    def is_well_placed(self, scene: EmojiScene) -> bool:
-        """Whether two objects stay apart or, in a scene with `overlap`, always overlap.
+    def _arrange(self, scene: EmojiScene, rng: Random) -> np.ndarray | None:
+        """The tracks of two objects, moved so that these stay apart or, with `overlap`, always overlap.
 
-        What lies behind is never hidden by more than about half.
+        What overlaps hides no more than about half of what lies behind. None if no move that was tried does.
         """
-        clearance = self.clearance(scene)
-        if not scene.overlap:
-            return bool(clearance.min() > 0)
-        smaller = min(self.reach(item) for item in scene.objects)
-        return bool(clearance.max() < -0.2 * smaller and clearance.min() > -1.1 * smaller)
+        margins = [self.reach(item) + 0.5 / 64 for item in scene.objects]
+        places = scene.tracks[:, :, [X, Y]]  # (2, F, 2)
+        least = np.array(margins)[:, None] - places.min(1)
+        most = 1 - np.array(margins)[:, None] - places.max(1)
+        shares = np.random.default_rng(rng.getrandbits(64)).random((NUM_ARRANGEMENTS, 2, 2))
+        moves = least + shares * (most - least)
+        tracks = np.repeat(scene.tracks[None], NUM_ARRANGEMENTS, axis=0)
+        tracks[..., [X, Y]] += moves[:, :, None].astype(np.float32)
+        gaps = self._clearance(scene.objects, tracks)  # (NUM_ARRANGEMENTS, F)
+        if scene.overlap:
+            smaller = min(self.reach(item) for item in scene.objects)
+            fits = (gaps.max(1) < -0.2 * smaller) & (gaps.min(1) > -1.1 * smaller)
+        else:
+            fits = gaps.min(1) > 0
+        return tracks[fits.argmax()] if fits.any() else None
 
     def _reach_in_radii(self, item: EmojiObject | ShapeObject) -> float:
         if isinstance(item, ShapeObject):
