@@ -129,7 +129,7 @@ def stated_minutes(folder: Path) -> float | None:
 
 def _make(pipeline: Callable[..., Any], prompt: str, seed: int) -> GeneratedClip:
     try:
-        frames = pipeline(prompt, seed=seed, output_type="pt").frames  # (1, F, H, W, 3)
+        frames = pipeline(prompt, seed=seed).frames  # (1, F, H, W, 3)
     except FloatingPointError as error:
         return GeneratedClip(None, str(error))
     pixels = frames_to_pixels(frames)[0].cpu()
