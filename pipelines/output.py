@@ -15,9 +15,9 @@ class VideoPipelineOutput(BaseOutput):
     """Generated clips.
 
     Attributes:
-        frames: By `output_type`: `np` an array `(B, F, H, W, 3)` float32 in [0, 1]; `pt` a tensor `(B, F, 3, H, W)`
-            of the same values, as in diffusers; `pil` B lists of F pictures; `latent` the latents
-            `(B, C, f, h, w)`.
+        frames: By `output_type`: `np` an array `(B, F, H, W, 3)` float32 in [0, 1]; `pt` a tensor
+            `(B, F, 3, H, W)` of the same values, as in diffusers; `pil` B lists of F pictures; `latent` the
+            latents `(B, C, f, h, w)`.
     """
 
     frames: np.ndarray | torch.Tensor | list[list[Image.Image]]

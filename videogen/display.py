@@ -85,7 +85,8 @@ def show_clips(
     """Lay clips out in a grid.
 
     Args:
-        clips: Each `(F, H, W, 3)`, uint8 or float in [0, 1], or a tensor `(F, 3, H, W)`; such as the `frames` of a pipeline's output.
+        clips: Each `(F, H, W, 3)`, uint8 or float in [0, 1], or a tensor `(F, 3, H, W)`; such as
+            the `frames` of a pipeline's output.
         captions: One for each clip.
         fps: Frames per second.
         columns: Clips beside one another.
