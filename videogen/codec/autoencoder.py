@@ -9,16 +9,29 @@ equals decoding it whole.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
 from videogen.codec.contract import check_pixel_shape
 
 _PATCH = 4  # side of the pixel patches that become channels before the first convolution
 _MERGE = 2  # further reduction in space, at which the frames of a group are joined
+
+
+@dataclass
+class CodecOutput(BaseOutput):
+    """What a codec leaves of clips.
+
+    Attributes:
+        sample: Pixels `(B, 3, F, H, W)`, meant for [-1, 1] but not clamped.
+    """
+
+    sample: Tensor
 
 
 class VideoAutoencoder(ModelMixin, ConfigMixin):
@@ -58,6 +71,19 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         self.decoder = Decoder(latent_channels, frames_per_latent, decoder_dims, decoder_depths)
         self.register_buffer("latents_mean", torch.zeros(latent_channels))
         self.register_buffer("latents_std", torch.ones(latent_channels))
+
+    def forward(self, sample: Tensor, return_dict: bool = True) -> CodecOutput | tuple[Tensor]:
+        """Compress clips and reconstruct them.
+
+        Args:
+            sample: Pixels, as for `encode`.
+            return_dict: Whether to return a `CodecOutput` rather than a tuple.
+
+        Raises:
+            ValueError: See `encode`.
+        """
+        pixels = self.decode(self.encode(sample))
+        return CodecOutput(pixels) if return_dict else (pixels,)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Compress clips.

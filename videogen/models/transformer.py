@@ -20,6 +20,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
 from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
+from videogen.models.output import TokensOutput
 from videogen.models.preconditioning import flow_preconditioning
 from videogen.models.text_context import TextContext, check_prompts_fit, repeat_for_prompts
 from videogen.models.transformer_layers import (
@@ -83,7 +84,8 @@ class MaskedTransformer3D(ModelMixin, ConfigMixin):
         known: Tensor,
         encoder_hidden_states: Tensor | TextContext,
         encoder_attention_mask: Tensor | None = None,
-    ) -> Tensor:
+        return_dict: bool = True,
+    ) -> TokensOutput | tuple[Tensor]:
         """What the Transformer knows of each token: the condition of `head`.
 
         Args:
@@ -92,6 +94,7 @@ class MaskedTransformer3D(ModelMixin, ConfigMixin):
             encoder_hidden_states: Prompt embeddings `(N, L, D)`, or what `text_context` made of them. N is B
                 or a multiple: prompt n goes with sample n % B.
             encoder_attention_mask: `(N, L)` bool, True where there is a word; all of them by default.
+            return_dict: Whether to return a `TokensOutput` rather than a tuple.
 
         Returns:
             `(N, n, D)`.
@@ -107,7 +110,8 @@ class MaskedTransformer3D(ModelMixin, ConfigMixin):
         patches, grid = patchify(sample)
         if known.shape != patches.shape[:2]:
             raise ValueError(f"`known` must be {tuple(patches.shape[:2])}, got {tuple(known.shape)}")
-        return self._complete(patches, known, grid, text)
+        hidden_states = self._complete(patches, known, grid, text)
+        return TokensOutput(hidden_states) if return_dict else (hidden_states,)
 
     def _complete(
         self, patches: Tensor, known: Tensor, grid: tuple[int, int, int], text: TextContext

@@ -109,15 +109,17 @@ class HierarchicalVAE3D(ModelMixin, ConfigMixin):
         sample: Tensor,
         encoder_hidden_states: Tensor | TextContext,
         encoder_attention_mask: Tensor | None = None,
+        return_dict: bool = True,
         *,
         generators: Sequence[torch.Generator],
-    ) -> VAEOutput:
+    ) -> VAEOutput | tuple[Tensor, dict[str, Tensor]]:
         """Code and reconstruct clips.
 
         Args:
             sample: Latents `(B, C, f, h, w)` of unit variance; any f, h and w.
             encoder_hidden_states: Prompt embeddings `(B, L, D)`, or what `text_context` made of them.
             encoder_attention_mask: `(B, L)` bool, True where there is a word; all of them by default.
+            return_dict: Whether to return a `VAEOutput` rather than a tuple.
             generators: One for each clip, for the draws from the posterior.
 
         Raises:
@@ -130,7 +132,7 @@ class HierarchicalVAE3D(ModelMixin, ConfigMixin):
         tokens = self.proj_in(patches) + self.encoder.positions(grid)
         seen = self.encoder(tokens, grid, text, F.silu(text.pooled))
         latents, kl = self._draw(text, (sample.shape[2], sample.shape[3], sample.shape[4]), generators, seen)
-        return VAEOutput(latents, kl)
+        return VAEOutput(latents, kl) if return_dict else (latents, kl)
 
     @torch.no_grad()
     def sample(
