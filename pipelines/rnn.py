@@ -114,5 +114,5 @@ class RNNTextToVideo(NetworkGenerator):
     def _first_frames(self, pixels: Tensor, batch_size: int) -> Tensor:
         if len(pixels) not in (1, batch_size):
             raise ValueError(f"`pixels` must be one clip or {batch_size}, got {len(pixels)}")
-        latents = self.codec.encode(pixels.to(self.codec.device, self.codec.dtype))
+        latents = self.codec.encode(pixels.to(self.execution_device, self.codec.dtype))
         return latents.expand(batch_size, -1, -1, -1, -1).to(self.execution_device)

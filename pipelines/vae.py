@@ -98,7 +98,7 @@ class VAETextToVideo(NetworkGenerator):
         prompts = given["prompt"] * len(pixels) if isinstance(prompt, str) else given["prompt"]
         if len(prompts) != len(pixels):
             raise ValueError(f"`prompt` must be one or {len(pixels)}, one per clip, got {len(prompts)}")
-        latents = self.codec.encode(pixels.to(self.codec.device, self.codec.dtype))
+        latents = self.codec.encode(pixels.to(self.execution_device, self.codec.dtype))
         text = self._text_context(*self.encode_prompt(prompts, do_classifier_free_guidance=False))
         generators = clip_generators(given["seed"], None, len(pixels))
         coded = self.network(latents.to(self.network.dtype), text, generators=generators)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
@@ -85,6 +86,7 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         pixels = self.decode(self.encode(sample))
         return CodecOutput(pixels) if return_dict else (pixels,)
 
+    @apply_forward_hook  # which brings the weights where they are offloaded
     def encode(self, pixels: Tensor) -> Tensor:
         """Compress clips.
 
@@ -101,6 +103,7 @@ class VideoAutoencoder(ModelMixin, ConfigMixin):
         latents = self.encoder(pixels)
         return (latents - _per_channel(self.latents_mean)) / _per_channel(self.latents_std)
 
+    @apply_forward_hook
     def decode(self, latents: Tensor) -> Tensor:
         """Reconstruct whole clips.
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.models.output import DiscriminatorOutput, GeneratorOutput
@@ -108,6 +109,7 @@ class GANGenerator3D(ModelMixin, ConfigMixin):
         latents = self.head(tokens, size, condition)
         return GeneratorOutput(latents) if return_dict else (latents,)
 
+    @apply_forward_hook
     @torch.no_grad()
     def sample(
         self,
@@ -130,6 +132,7 @@ class GANGenerator3D(ModelMixin, ConfigMixin):
         noise = temperature * sample_noise((self.config["noise_dim"],), generators)
         return self(noise.to(self.text_embedding.weight), size, text, return_dict=False)[0]
 
+    @apply_forward_hook
     def text_context(
         self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
     ) -> TextContext:

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.models.gaussian import Gaussian
@@ -133,6 +134,7 @@ class RecurrentVAE3D(ModelMixin, ConfigMixin):
         latents, kl = torch.stack(predictions, dim=2), torch.stack(divergences, dim=1)
         return RNNOutput(latents, kl) if return_dict else (latents, kl)
 
+    @apply_forward_hook
     @torch.no_grad()
     def sample(
         self,
@@ -167,6 +169,7 @@ class RecurrentVAE3D(ModelMixin, ConfigMixin):
             state.seen = self._look(frame, text)
         return torch.stack(frames, dim=2)
 
+    @apply_forward_hook
     def text_context(
         self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
     ) -> TextContext:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
@@ -122,6 +123,7 @@ class MaskedTransformer3D(ModelMixin, ConfigMixin):
         tokens = self.transformer(tokens, grid, text, F.silu(text.pooled))
         return F.layer_norm(tokens, tokens.shape[-1:])
 
+    @apply_forward_hook
     @torch.no_grad()
     def sample(
         self,
@@ -168,6 +170,7 @@ class MaskedTransformer3D(ModelMixin, ConfigMixin):
             on_step()
         return unpatchify(patches, grid, *size[1:])
 
+    @apply_forward_hook
     def text_context(
         self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
     ) -> TextContext:

@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.models.gaussian import Gaussian
@@ -134,6 +135,7 @@ class HierarchicalVAE3D(ModelMixin, ConfigMixin):
         latents, kl = self._draw(text, (sample.shape[2], sample.shape[3], sample.shape[4]), generators, seen)
         return VAEOutput(latents, kl) if return_dict else (latents, kl)
 
+    @apply_forward_hook
     @torch.no_grad()
     def sample(
         self,
@@ -183,6 +185,7 @@ class HierarchicalVAE3D(ModelMixin, ConfigMixin):
             tokens = self.decoder(tokens, grid, text, condition, layers=blocks)
         return self.head(tokens, size, condition), kl
 
+    @apply_forward_hook
     def text_context(
         self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
     ) -> TextContext:

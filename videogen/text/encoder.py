@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.sampling.noise import sample_noise, seeded_generator
@@ -107,6 +108,7 @@ class TextEncoder(ModelMixin, ConfigMixin):
         prompt_embeds = self.final_norm(hidden_states)
         return EncodedText(prompt_embeds, attention_mask) if return_dict else (prompt_embeds, attention_mask)
 
+    @apply_forward_hook
     def encode(self, prompts: Sequence[str]) -> EncodedText:
         """Encodes B prompts on the module's device, in its dtype, with gradients where they are enabled.
 
