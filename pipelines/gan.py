@@ -36,7 +36,7 @@ class GANTextToVideo(NetworkGenerator):
         prompt_embeds: Tensor | None = None,
         output_type: str = "np",
         return_dict: bool = True,
-    ) -> VideoPipelineOutput | tuple[Any]:
+    ) -> VideoPipelineOutput | Any:  # or a tuple, where `return_dict` is False
         """Generate clips.
 
         Args:

@@ -134,7 +134,7 @@ class TextToVideo(LatentGenerator):
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         cross_attention_kwargs: dict[str, Any] | None = None,
-    ) -> VideoPipelineOutput | tuple[Any]:
+    ) -> VideoPipelineOutput | Any:  # or a tuple, where `return_dict` is False
         """Generate clips.
 
         Args:
@@ -279,6 +279,7 @@ class TextToVideo(LatentGenerator):
         scheduler = self._scheduler_of_a_call(given["scheduler"], given["num_inference_steps"])
         call = RunningCall(given["guidance_scale"])
         guided = call.guidance_scale > 1
+        self._check_memory(batch_size, size, guided, given["output_type"])
         if given["step_cache"] is not None:
             given["step_cache"].check_fits(self.unet.cache_kinds, given["num_inference_steps"], guided)
         if given["guidance"] is not None:

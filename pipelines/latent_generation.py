@@ -17,6 +17,7 @@ from videogen.codec.pixels import pixels_to_frames
 from videogen.models.text_context import TextContext
 from videogen.pipelines.arguments import ARGUMENTS, read_arguments
 from videogen.pipelines.checks import check_frames, warn_of_unknown_words
+from videogen.pipelines.memory import MemoryPlan
 from videogen.pipelines.output import VideoPipelineOutput, as_output_type
 from videogen.sampling.noise import sample_noise
 from videogen.text.contract import PromptEncoder
@@ -76,6 +77,8 @@ class LatentGenerator:
     defaults: ClipDefaults
     defaults_class: type[ClipDefaults] = ClipDefaults
     codec_hash: str | None
+    check_memory: bool = True
+    """Whether a call is refused that needs more memory than there is, see `MemoryPlan`."""
 
     def __init__(
         self, vae: Codec, text_encoder: PromptEncoder, defaults: ClipDefaults, codec_hash: str | None
@@ -240,6 +243,29 @@ class LatentGenerator:
             latents if output_type == "latent" else as_output_type(self.decode_latents(latents), output_type)
         )
         return VideoPipelineOutput(frames=frames) if return_dict else (frames,)
+
+    def _check_memory(
+        self, num_clips: int, size: tuple[int, int, int], guided: bool, output_type: str
+    ) -> None:
+        """Raise ValueError if a call needs more memory than there is, unless `check_memory` is False."""
+        if not self.check_memory:
+            return
+        config = self.network.config
+        # Channels at the resolution of the latents; where tokens are 2x2 of them, a quarter of the width.
+        width = (
+            config.get("conv_dim") or config.get("block_out_channels", [config.get("hidden_size", 0) // 4])[0]
+        )
+        plan = MemoryPlan.of(
+            num_clips,
+            size,
+            self.latent_size(*size),
+            config["in_channels"],
+            width,
+            2 * num_clips if guided else num_clips,
+            output_type != "latent",
+        )
+        asked = f"`num_frames` {size[0]}, `height` {size[1]} and `width` {size[2]} for {num_clips} clips"
+        plan.check(asked, self.execution_device)
 
     def _require(self, *components: str) -> None:
         """Raise ValueError if a component is None."""

@@ -49,8 +49,6 @@ if TYPE_CHECKING:  # each is imported where it is used: diffusers' own pipelines
     from videogen.pipelines.family_pipelines import GANPipeline, RNNPipeline, TransformerPipeline, VAEPipeline
     from videogen.pipelines.text_to_video import TextToVideoPipeline
 
-    Pipeline = TextToVideoPipeline | GANPipeline | VAEPipeline | RNNPipeline | TransformerPipeline
-
 EMBEDDED = Path(__file__).resolve().parents[1] / "pretrained"
 if not EMBEDDED.exists():  # in a checkout this file is reached through `pipelines/`, beside `videogen/`
     EMBEDDED = Path(__file__).resolve().parents[1] / "videogen" / "pretrained"
@@ -96,7 +94,7 @@ def load(model: Literal["rnn"], **options: Unpack[LoadOptions]) -> RNNPipeline: 
 @overload
 def load(model: Literal["transformer"], **options: Unpack[LoadOptions]) -> TransformerPipeline: ...
 @overload
-def load(model: str | Path | None, **options: Unpack[LoadOptions]) -> Pipeline: ...
+def load(model: str | Path | None, **options: Unpack[LoadOptions]) -> Any: ...
 
 
 def load(
@@ -106,7 +104,7 @@ def load(
     dtype: torch.dtype | str = torch.float32,
     loras: Sequence[LoraChoice] = (),
     attention: str | None = None,
-) -> Pipeline:
+) -> Any:
     """Load a pipeline.
 
     Args:
@@ -122,7 +120,8 @@ def load(
             process. None leaves it as it is, at first `sdpa`.
 
     Returns:
-        A `TextToVideoPipeline`, or the pipeline of the family that the folder belongs to.
+        A `TextToVideoPipeline`, or the pipeline of the family that the folder belongs to; a type checker
+        knows which for the embedded model and names of families, but cannot know what a folder holds.
 
     Raises:
         ValueError: If the folder, a file or a tensor in it is missing, broken or of a wrong shape; the
@@ -144,8 +143,7 @@ def load(
     if issubclass(kind, NetworkGenerator):
         from videogen.pipelines.family_pipelines import FAMILY_PIPELINES
 
-        pipeline: Any = FAMILY_PIPELINES[kind.family](**parts)
-        return pipeline
+        return FAMILY_PIPELINES[kind.family](**parts)
     from videogen.pipelines.text_to_video import TextToVideoPipeline
 
     return TextToVideoPipeline(**parts)

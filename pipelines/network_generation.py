@@ -126,6 +126,7 @@ class NetworkGenerator(LatentGenerator):
         check_size(size, self.codec.compression, (defaults.num_frames, defaults.height, defaults.width))
         batch_size = num_prompts * given["num_videos_per_prompt"]
         check_seed(given["seed"], generator, batch_size)
+        self._check_memory(batch_size, size, guidance_scale > 1, given["output_type"])
         generators = clip_generators(given["seed"], given["generator"], batch_size)
         embeds, negative_embeds = self.encode_prompt(
             prompt,

@@ -19,6 +19,7 @@ from videogen.pipelines.families import GENERATORS
 from videogen.pipelines.gan import GANTextToVideo
 from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.latent_generation import LatentGenerator
+from videogen.pipelines.memory import MemoryPlan
 from videogen.pipelines.rnn import RNNTextToVideo
 from videogen.pipelines.transformer import TransformerTextToVideo
 from videogen.pipelines.vae import VAETextToVideo
@@ -193,3 +194,27 @@ def test_what_is_reconstructed() -> None:
             pipeline.reconstruct(*arguments)
     frames = pipeline.reconstruct(pixels, PROMPT, seed=[4, 5])
     assert torch.equal(frames, pipeline.reconstruct(pixels, [PROMPT, PROMPT], seed=4))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "asked", [{"num_frames": 10**9}, {"height": 8 * 10**9}, {"num_videos_per_prompt": 10**9}]
+)
+@pytest.mark.filterwarnings("ignore:.* asked for")
+def test_more_than_the_memory_holds(kind: Any, asked: dict[str, int]) -> None:
+    pipeline = make(kind)
+    with pytest.raises(ValueError, match=r"need at least [\d,.]+ GiB of memory on cpu, and [\d,.]+ GiB are"):
+        pipeline(PROMPT, **asked)
+
+
+def test_the_plan_counts_frames_and_latents() -> None:
+    plan = MemoryPlan.of(2, (8, 16, 24), (2, 2, 3), 4, 10, 4, decoded=True)
+    assert plan == MemoryPlan(frames=2 * 2 * 8 * 16 * 24 * 3 * 4, latents=4 * 12 * (4 * 2 * 4 + 2 * 4 * 10))
+    assert MemoryPlan.of(2, (8, 16, 24), (2, 2, 3), 4, 10, 4, decoded=False).frames == 0
+
+
+@pytest.mark.filterwarnings("ignore:.* asked for")
+def test_a_call_may_be_tried_all_the_same(pipeline: TextToVideo) -> None:
+    pipeline.check_memory = False
+    with pytest.raises((RuntimeError, MemoryError, OverflowError)):
+        pipeline(PROMPT, height=8 * 10**15)
