@@ -10,9 +10,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence, Set
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
@@ -31,7 +32,8 @@ def whole(least: int | None = None, most: int | None = None) -> Reader:
     """Reads a whole number as an `int`; without limits where these depend on the model."""
 
     def read(name: str, value: Any) -> int:
-        if not isinstance(value, Integral) or isinstance(value, bool):
+        is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not is_whole:
             instead = f": use {int(value)}" if isinstance(value, float) and value.is_integer() else ""
             raise ValueError(f"`{name}` must be a whole number, got {_shown(value)}{instead}")
         if least is not None and value < least:

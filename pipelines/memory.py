@@ -80,6 +80,6 @@ def _memory_of(device: torch.device) -> int:
     """Bytes: what is available on the CPU, all that a GPU has."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
-    import psutil  # a millisecond that small clips need not spend
+    import psutil  # type: ignore[import-untyped] # a millisecond that small clips need not spend
 
     return psutil.virtual_memory().available

@@ -21,7 +21,7 @@ class VideoPipelineOutput(BaseOutput):
             latents `(B, C, f, h, w)`.
     """
 
-    frames: np.ndarray | Any  # a type checker cannot know the output type, and would refuse every use
+    frames: Any  # a type checker that cannot know the output type would refuse every use of a union
 
 
 def as_output_type(

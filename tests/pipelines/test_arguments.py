@@ -150,7 +150,8 @@ def test_a_scheduler_for_one_call(pipeline: TextToVideo) -> None:
     assert torch.equal(run(pipeline, scheduler=given), by_name)
     assert not torch.equal(by_name, plain)
     assert pipeline.scheduler is own and torch.equal(run(pipeline), plain)
-    assert given.num_inference_steps is None  # the call keeps its state elsewhere
+    # The call keeps its state elsewhere.
+    assert given.num_inference_steps is None  # type: ignore[attr-defined]
     sizes = record_batch_sizes(pipeline)
     with pytest.raises(ValueError, match="`scheduler` 'unipcc' is unknown"):
         run(pipeline, scheduler="unipcc")
