@@ -83,9 +83,7 @@ def generated(model: str, prompts: list[EvaluationPrompt], num_seeds: int) -> It
     pipeline = load(None if model == "embedded" else model)
     pipeline.set_progress_bar_config(disable=True)
     for number, prompt in enumerate(prompts):
-        frames = pipeline(
-            prompt.caption, num_videos_per_prompt=num_seeds, seed=1000 * number, output_type="pt"
-        ).frames
+        frames = pipeline(prompt.caption, num_videos_per_prompt=num_seeds, seed=1000 * number).frames
         yield frames_to_pixels(frames)
 
 

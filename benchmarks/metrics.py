@@ -114,7 +114,7 @@ def measure_accuracy(
     right: Counter[str] = Counter()
     total = 0
     for pixels, labels in batches:
-        logits = network.classify(network(pixels))
+        logits = network.classify(network(pixels).features)
         for column, name in enumerate(CLASSES):
             right[name] += int((logits[name].argmax(1) == labels[:, column]).sum())
         total += len(pixels)
@@ -130,7 +130,7 @@ def measure_damage_accuracy(network: FeatureNetwork, num_clips: int) -> Proporti
     for first in range(0, num_clips, BATCH_SIZE):
         batch = source.batch(range(first, min(first + BATCH_SIZE, num_clips)))
         pixels, labels = objective.damaged(batch)
-        right += int((network.classify(network(pixels))[DAMAGE].argmax(1) == labels).sum())
+        right += int((network.classify(network(pixels).features)[DAMAGE].argmax(1) == labels).sum())
     return wilson_interval(right, num_clips)
 
 

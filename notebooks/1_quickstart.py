@@ -100,7 +100,7 @@ wanted = evaluation_prompts(WORLDS["shapes"], 8, held_out=True, seed=1)
 clips = pipeline([item.caption for item in wanted], seed=0, output_type="pt").frames
 rows = []
 for item, clip in zip(wanted, clips, strict=True):
-    pixels = 2 * clip.permute(3, 0, 1, 2) - 1  # (3, F, H, W) in [-1, 1]
+    pixels = 2 * clip.transpose(0, 1) - 1  # (3, F, H, W) in [-1, 1]
     seen = parse_clip(pixels, num_objects=1).objects
     asked = item.objects[0]
     row = {"asked for": f"{asked.size} {asked.colour} {asked.shape}, {asked.motion}"}

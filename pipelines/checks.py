@@ -1,20 +1,20 @@
-"""Looks at the arguments of a text-to-video call before anything is computed, and at the clips it made."""
+"""Looks at how the arguments of a call fit each other and the model, and at the clips that were made."""
 
 from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from videogen.codec.contract import check_clip_size
+from videogen.pipelines.arguments import MAX_SEED
 from videogen.text.contract import PromptEncoder
 from videogen.text.encoder import TextEncoder
 
-OUTPUT_TYPES = ("np", "pt", "pil", "latent")
-CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "predicted_latents")
 # What other programs read in prompts: (red:1.3), ((red)), [a:b:0.5], [a|b], {a|b}, <lora:name:0.8>, red++.
 _PROMPT_SIGNS = re.compile(
     r"\([^():]{0,200}:\s*[-+]?[\d.]+\s*\)|\(\([^()]{0,200}\)\)|\[[^\[\]:|]{0,200}[:|][^\[\]]{0,200}\]"
@@ -46,8 +46,6 @@ def check_prompts(
             raise ValueError(f"`{name}` must be (P, L, {text_dim}), got {tuple(value.shape)}")
     if not len(given):
         raise ValueError("`prompt` is an empty list: give at least one prompt")
-    if prompts is not None and not all(isinstance(item, str) for item in prompts):
-        raise ValueError("`prompt` must be a string or a list of strings")
     negatives = {
         "negative_prompt": None if isinstance(negative_prompt, str) else negative_prompt,
         "negative_prompt_embeds": negative_prompt_embeds,
@@ -85,39 +83,39 @@ def check_size(
         )
 
 
-def check_numbers(num_inference_steps: int, num_videos_per_prompt: int, guidance_scale: float) -> None:
-    """Raise ValueError where a count is below 1, or the guidance is negative or not finite."""
-    counts = {"num_inference_steps": num_inference_steps, "num_videos_per_prompt": num_videos_per_prompt}
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}")
-    if not 0 <= guidance_scale < float("inf"):
-        raise ValueError(f"`guidance_scale` must be a finite number of at least 0, got {guidance_scale}")
-
-
-def check_temperature(temperature: float) -> None:
-    """Raise ValueError where a temperature is negative or not finite."""
-    if not 0 <= temperature < float("inf"):
-        raise ValueError(f"`temperature` must be a finite number of at least 0, got {temperature}")
-
-
-def check_choices(
-    output_type: str,
-    seed: int | None,
+def check_seed(
+    seed: int | Sequence[int] | None,
     generator: torch.Generator | Sequence[torch.Generator] | None,
-    callback_tensors: Sequence[str],
+    batch_size: int,
 ) -> None:
-    """Raise ValueError for an unknown output type or callback tensor, or a seed beside a generator."""
-    if output_type not in OUTPUT_TYPES:
-        raise ValueError(f"`output_type` must be one of {', '.join(OUTPUT_TYPES)}, got {output_type!r}")
-    if seed is not None and generator is not None:
+    """Raise ValueError for a seed beside a generator, or one that leaves the range before the last clip."""
+    if seed is None:
+        return
+    if generator is not None:
         raise ValueError("give either `seed` or `generator`, not both")
-    unknown = sorted(set(callback_tensors) - set(CALLBACK_TENSORS))
-    if unknown:
+    if isinstance(seed, int) and seed + batch_size - 1 > MAX_SEED:
         raise ValueError(
-            f"`callback_on_step_end_tensor_inputs` has {', '.join(unknown)}: "
-            f"known are {', '.join(CALLBACK_TENSORS)}"
+            f"`seed` must be at most {MAX_SEED - batch_size + 1} for {batch_size} clips, got {seed}"
         )
+
+
+def check_answer(answer: Any, tensors: Mapping[str, Tensor | None]) -> None:
+    """Raise ValueError unless a callback returned a dict of tensors like those in use, by their names."""
+    if not isinstance(answer, dict):
+        raise ValueError(
+            "`callback_on_step_end` must return a dict, be it the one it is given or an empty one, "
+            f"got {type(answer).__name__}"
+        )
+    for name, value in answer.items():
+        if name not in tensors:
+            raise ValueError(f"`callback_on_step_end` returned {name!r}: known are {', '.join(tensors)}")
+        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        now = tensors[name]
+        expected = "NoneType" if now is None else tuple(now.shape)
+        if found != expected:
+            raise ValueError(
+                f"`callback_on_step_end` returned `{name}` {found}, expected a tensor {expected} as before"
+            )
 
 
 def warn_of_unknown_words(encoder: PromptEncoder, prompts: Sequence[str], name: str = "the prompt") -> None:

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from videogen.codec.contract import Codec
 from videogen.models.step_cache import FeatureCache, StepCache
-from videogen.pipelines.latent_generation import decode_frames
+from videogen.pipelines.checks import check_answer
+from videogen.pipelines.latent_generation import RunningCall, decode_frames
 from videogen.pipelines.output import VideoPipelineOutput
 from videogen.sampling.guidance_kinds import GuidanceCall
 from videogen.sampling.predictions import predict_clean
@@ -37,7 +38,8 @@ class DenoisingStep:
         seconds: Since denoising began.
         latents: After the step, `(B, C, f, h, w)` float32, with noise in them until the last.
         predicted_latents: The clean latents that the denoiser sees in the noise, `(B, C, f, h, w)` float32.
-        output: What the call returns; None before the last step.
+        output: What the call returns; None before the last step. A call that was interrupted returns the clip
+            as it is foreseen.
     """
 
     step_idx: int
@@ -72,6 +74,7 @@ class DenoisingStep:
 @torch.no_grad()
 def denoise(
     pipeline: TextToVideo,
+    call: RunningCall,
     scheduler: SchedulerMixin,
     latents: Tensor,
     prompt_embeds: Tensor,
@@ -85,10 +88,11 @@ def denoise(
     callback_on_step_end: StepCallback | None,
     callback_tensors: Sequence[str],
 ) -> Generator[DenoisingStep, None, None]:
-    """The loop of every call: all steps, from noise to the output.
+    """The loop of every call: all steps, from noise to the output, or up to the one that is interrupted.
 
     Args:
         pipeline: Whose networks are used.
+        call: What callbacks, and whoever takes the steps, can change meanwhile.
         scheduler: For this call alone, after `set_timesteps`.
         latents: Noise of the scheduler's size, `(B, C, f, h, w)` float32.
         prompt_embeds: `(B, L, D)`.
@@ -102,6 +106,7 @@ def denoise(
         callback_tensors: Names of the tensors it is given.
 
     Raises:
+        ValueError: If a callback returns what it should not, or asks for guidance where none was begun.
         BadClipsError: If latents become NaN or infinite, naming the step, or a clip comes out blank; its
             `output` has the other clips.
     """
@@ -116,7 +121,8 @@ def denoise(
         for step_idx, timestep in enumerate(timesteps):
             if cache is not None:
                 cache.start_step(step_idx)
-            noise_pred = pipeline._predict(latents, timestep, text, guide, cache)
+            pipeline._call = call
+            noise_pred = pipeline._predict(latents, timestep, text, guide, call.guidance_scale, cache)
             predicted_latents = predict_clean(
                 noise_pred, latents, timestep, scheduler, pipeline.prediction_type
             )
@@ -132,11 +138,11 @@ def denoise(
                 }
                 offered = {name: tensors[name] for name in callback_tensors}
                 answer = callback_on_step_end(pipeline, step_idx, timestep, offered)
-                new_text = not answer.keys().isdisjoint(("prompt_embeds", "negative_prompt_embeds"))
-                latents = answer.pop("latents", latents)
-                prompt_embeds = answer.pop("prompt_embeds", prompt_embeds)
-                negative_prompt_embeds = answer.pop("negative_prompt_embeds", negative_prompt_embeds)
-                if new_text:
+                check_answer(answer, tensors)
+                latents = answer.get("latents", latents)
+                prompt_embeds = answer.get("prompt_embeds", prompt_embeds)
+                negative_prompt_embeds = answer.get("negative_prompt_embeds", negative_prompt_embeds)
+                if not answer.keys().isdisjoint(("prompt_embeds", "negative_prompt_embeds")):
                     text = pipeline._text_context(prompt_embeds, negative_prompt_embeds)
                     guide.memory.clear()
                     if cache is not None:
@@ -154,7 +160,15 @@ def denoise(
             step = DenoisingStep(
                 step_idx, num_steps, seconds, latents, predicted_latents, None, pipeline.codec
             )
-            if step_idx + 1 < num_steps:
+            if step_idx + 1 < num_steps and not call.interrupt:
                 yield step
-    output = pipeline._output(latents, output_type, bad_clips)
+            if call.interrupt:
+                break
+            if call.guidance_scale > 1 and negative_prompt_embeds is None:
+                raise ValueError(
+                    f"`guidance_scale` was set to {call.guidance_scale:g} in a call without guidance: "
+                    "begin the call with one above 1"
+                )
+    finished = latents if step_idx + 1 == num_steps else predicted_latents
+    output = pipeline._output(finished, output_type, bad_clips)
     yield replace(step, output=output)

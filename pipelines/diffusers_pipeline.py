@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Self
 
+import diffusers
 import torch
 from diffusers.pipelines.pipeline_utils import DiffusionPipeline
 from torch import nn
@@ -17,7 +18,15 @@ from videogen.pipelines.model_index import INDEX, read_index
 
 
 class LatentPipeline(DiffusionPipeline):
-    """A `DiffusionPipeline`, to stand before a `LatentGenerator` among the bases of a class."""
+    """A `DiffusionPipeline`, to stand before a `LatentGenerator` among the bases of a class.
+
+    A pipeline of ours is known to `DiffusionPipeline.from_pretrained` once its module is imported.
+    """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        # It looks for the class that a folder names in diffusers' own namespace, and nowhere else.
+        setattr(diffusers, cls.__name__, cls)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Self:
@@ -36,6 +45,20 @@ class LatentPipeline(DiffusionPipeline):
             if isinstance(component, nn.Module):  # those of diffusers and transformers too
                 align(component)
         return pipeline
+
+    def enable_sequential_cpu_offload(self, *arguments: Any, **options: Any) -> None:
+        """Refused: use `enable_model_cpu_offload`.
+
+        diffusers brings the weights of one layer at a time, when it is called. Our networks prepare prompts
+        once for all steps, from the weights of many layers that are not called for that.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "`enable_sequential_cpu_offload` cannot be used: the networks use weights of layers that are not "
+            "called, which it would not bring. Use `enable_model_cpu_offload`"
+        )
 
     @property
     def execution_device(self) -> torch.device:

@@ -41,7 +41,7 @@ class NetworkPipeline(LatentPipeline, NetworkGenerator):
         DiffusionPipeline.__init__(self)
         NetworkGenerator.__init__(self, vae, text_encoder, network, defaults, codec_hash)
         self.register_modules(vae=vae, text_encoder=text_encoder, network=network)
-        self.codec_hash = codec_hash or hash_of(vae)
+        self.codec_hash = codec_hash or (None if vae is None else hash_of(vae))
         self.register_to_config(defaults=dataclasses.asdict(self.defaults), codec_hash=self.codec_hash)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from videogen.models.gan import GANGenerator3D
-from videogen.pipelines.checks import check_temperature
-from videogen.pipelines.network_generation import ClipArguments, NetworkGenerator, SamplingDefaults
+from videogen.pipelines.arguments import read_arguments
+from videogen.pipelines.network_generation import NetworkGenerator, SamplingDefaults
 from videogen.pipelines.output import VideoPipelineOutput
 
 
@@ -26,21 +27,49 @@ class GANTextToVideo(NetworkGenerator):
         prompt: str | Sequence[str] | None = None,
         *,
         temperature: float | None = None,
-        **arguments: Unpack[ClipArguments],
-    ) -> VideoPipelineOutput | tuple[Any]:
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_videos_per_prompt: int = 1,
+        seed: int | Sequence[int] | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        prompt_embeds: Tensor | None = None,
+        output_type: str = "np",
+        return_dict: bool = True,
+    ) -> VideoPipelineOutput | Any:  # or a tuple, where `return_dict` is False
         """Generate clips.
 
         Args:
             prompt: One or several; the empty one generates without condition.
             temperature: Deviation of the noise that clips are made from.
-            **arguments: See `ClipArguments`.
+            num_frames: Frames per clip, a multiple of the codec's compression in time.
+            height: In pixels, a multiple of the codec's compression in space.
+            width: In pixels, likewise.
+            num_videos_per_prompt: Clips per prompt; those of one prompt follow each other.
+            seed: Clip k of the call is made from `seed + k`, and equals one made alone with that seed up to
+                rounding; or a list with the seed of each clip.
+            generator: In place of `seed`: one per clip, or one that is drawn from clip by clip.
+            prompt_embeds: In place of `prompt`, `(P, L, D)` as `encode_prompt` returns them.
+            output_type: `np`, `pt`, `pil` or `latent`; see `VideoPipelineOutput`.
+            return_dict: Whether to return a `VideoPipelineOutput` rather than a tuple.
 
         Raises:
-            ValueError: If an argument is out of range or does not fit the model; before any computation.
+            ValueError: If an argument is of a wrong type, out of range or does not fit the model; before any
+                computation.
             BadClipsError: If latents are NaN or infinite, or a clip comes out blank; it has the others.
         """
-        temperature = self.defaults.temperature if temperature is None else temperature
-        check_temperature(temperature)
-        request = self._begin(prompt, **arguments)
-        latents = self.network.sample(request.text, request.size, request.generators, temperature)
+        scale = read_arguments(self.defaults, temperature=temperature)["temperature"]
+        request = self._begin(
+            prompt,
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            num_videos_per_prompt=num_videos_per_prompt,
+            seed=seed,
+            generator=generator,
+            prompt_embeds=prompt_embeds,
+            output_type=output_type,
+            return_dict=return_dict,
+        )
+        latents = self.network.sample(request.text, request.size, request.generators, scale)
         return self._end(latents, request)

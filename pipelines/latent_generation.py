@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,7 +15,9 @@ from tqdm.auto import tqdm  # type: ignore[import-untyped]
 from videogen.codec.contract import Codec, check_codec_hash
 from videogen.codec.pixels import pixels_to_frames
 from videogen.models.text_context import TextContext
+from videogen.pipelines.arguments import ARGUMENTS, read_arguments
 from videogen.pipelines.checks import find_bad_clips, warn_of_unknown_words
+from videogen.pipelines.memory import MemoryPlan
 from videogen.pipelines.output import BadClipsError, VideoPipelineOutput, as_output_type
 from videogen.sampling.noise import sample_noise
 from videogen.text.contract import PromptEncoder
@@ -37,6 +40,21 @@ class ClipDefaults:
     fps: float = 8.0
 
 
+@dataclass(eq=False)
+class RunningCall:
+    """What can be read, and changed, of a call while it runs.
+
+    Attributes:
+        guidance_scale: Of the steps to come.
+        num_timesteps: Evaluations of the network in the whole call; 0 before the first call.
+        interrupt: Whether the call ends with the step that is being made.
+    """
+
+    guidance_scale: float
+    num_timesteps: int = 0
+    interrupt: bool = False
+
+
 class LatentGenerator:
     """Makes clips in the latents of a codec, from prompts; what makes the latents is up to the subclass.
 
@@ -46,6 +64,8 @@ class LatentGenerator:
         defaults: What a call uses where it is not told.
         codec_hash: Of the codec that the network was trained with, see `videogen.codec.contract.codec_hash`;
             None if that is not known.
+
+    Components may be None; a call that needs one that is says so.
 
     Raises:
         ValueError: If the codec is another one.
@@ -57,6 +77,8 @@ class LatentGenerator:
     defaults: ClipDefaults
     defaults_class: type[ClipDefaults] = ClipDefaults
     codec_hash: str | None
+    check_memory: bool = True
+    """Whether a call is refused that needs more memory than there is, see `MemoryPlan`."""
 
     def __init__(
         self, vae: Codec, text_encoder: PromptEncoder, defaults: ClipDefaults, codec_hash: str | None
@@ -64,6 +86,8 @@ class LatentGenerator:
         check_codec_hash(vae, codec_hash)
         self.vae, self.text_encoder = vae, text_encoder
         self.defaults, self.codec_hash = defaults, codec_hash
+        # Of the call that ran last: streams that take turns each put theirs here before they let go.
+        self._call = RunningCall(dataclasses.asdict(defaults).get("guidance_scale", 1.0))
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Generate clips; each subclass says what its call takes."""
@@ -78,6 +102,29 @@ class LatentGenerator:
     def prompt_encoder(self) -> PromptEncoder:
         """What encodes prompts; `text_encoder` itself, unless a subclass keeps a foreign network there."""
         return self.text_encoder
+
+    @property
+    def guidance_scale(self) -> float:
+        """Of the running call; a callback that sets it changes the steps to come."""
+        return self._call.guidance_scale
+
+    @guidance_scale.setter
+    def guidance_scale(self, value: float) -> None:
+        self._call.guidance_scale = ARGUMENTS["guidance_scale"]("guidance_scale", value)
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether the running call is guided."""
+        return self.guidance_scale > 1
+
+    @property
+    def num_timesteps(self) -> int:
+        """Evaluations of the network in the running call; 0 before the first call."""
+        return self._call.num_timesteps
+
+    # The names that callbacks written for diffusers use.
+    _guidance_scale = guidance_scale
+    _num_timesteps = num_timesteps
 
     @property
     def execution_device(self) -> torch.device:
@@ -108,11 +155,28 @@ class LatentGenerator:
         Embeddings at padding are exactly zero, which is how the denoiser's attention mask is found again, so
         that embeddings can be passed around alone.
 
+        Only the text encoder is used, and not even that where embeddings are given.
+
         Returns:
             prompt_embeds and, with guidance, negative_prompt_embeds: `(P * num_videos_per_prompt, L, D)`.
+
+        Raises:
+            ValueError: If an argument is of a wrong type, prompts and negative prompts do not fit each other,
+                or there is no text encoder.
         """
+        given = read_arguments(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            num_videos_per_prompt=num_videos_per_prompt,
+        )
+        num_videos_per_prompt = given["num_videos_per_prompt"]
         if prompt_embeds is None:
-            prompts = [prompt] if isinstance(prompt, str) else list(prompt or [])
+            prompts = given["prompt"] or []
+            if not prompts:
+                raise ValueError("`prompt` is missing: give at least one prompt, or `prompt_embeds`")
+            self._require("text_encoder")
             warn_of_unknown_words(self.prompt_encoder, prompts)
             prompt_embeds = self._embed(prompts)
         num_prompts = len(prompt_embeds)
@@ -196,7 +260,37 @@ class LatentGenerator:
             raise BadClipsError(bad_clips, output)
         return output
 
+    def _check_memory(
+        self, num_clips: int, size: tuple[int, int, int], guided: bool, output_type: str
+    ) -> None:
+        """Raise ValueError if a call needs more memory than there is, unless `check_memory` is False."""
+        if not self.check_memory:
+            return
+        config = self.network.config
+        # Channels at the resolution of the latents; where tokens are 2x2 of them, a quarter of the width.
+        width = (
+            config.get("conv_dim") or config.get("block_out_channels", [config.get("hidden_size", 0) // 4])[0]
+        )
+        plan = MemoryPlan.of(
+            num_clips,
+            size,
+            self.latent_size(*size),
+            config["in_channels"],
+            width,
+            2 * num_clips if guided else num_clips,
+            output_type != "latent",
+        )
+        asked = f"`num_frames` {size[0]}, `height` {size[1]} and `width` {size[2]} for {num_clips} clips"
+        plan.check(asked, self.execution_device)
+
+    def _require(self, *components: str) -> None:
+        """Raise ValueError if a component is None."""
+        for name in components:
+            if getattr(self, name) is None:
+                raise ValueError(f"`{name}` of this pipeline is None, and this call needs it: load it too")
+
     def _embed(self, prompts: Sequence[str]) -> Tensor:
+        self._require("text_encoder")
         encoded = self.prompt_encoder.encode(prompts)
         return encoded.prompt_embeds * encoded.attention_mask[..., None]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
 
 import torch
 from diffusers.models.modeling_utils import ModelMixin
@@ -45,6 +45,10 @@ from videogen.pipelines.network_generation import NetworkGenerator
 from videogen.text.encoder import TextEncoder
 from videogen.text.words import WORDS_NAME, add_words, read_words
 
+if TYPE_CHECKING:  # each is imported where it is used: diffusers' own pipelines take seconds
+    from videogen.pipelines.family_pipelines import GANPipeline, RNNPipeline, TransformerPipeline, VAEPipeline
+    from videogen.pipelines.text_to_video import TextToVideoPipeline
+
 EMBEDDED = Path(__file__).resolve().parents[1] / "pretrained"
 if not EMBEDDED.exists():  # in a checkout this file is reached through `pipelines/`, beside `videogen/`
     EMBEDDED = Path(__file__).resolve().parents[1] / "videogen" / "pretrained"
@@ -66,15 +70,41 @@ _NETWORKS: dict[str, type[ModelMixin]] = {
 _DIFFUSION_COMPONENTS = ("vae", "text_encoder", "unet", "scheduler")
 _FAMILY_COMPONENTS = ("vae", "text_encoder", "network")
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""The dtypes of networks by the names that users type."""
+
 LoraChoice = str | Path | tuple[str | Path, float]
 """Adapters to merge: a file or folder, with a scale beside it or as in `PATH:0.8`; 1 if left out."""
+
+
+class LoadOptions(TypedDict, total=False):
+    """What `load` takes beside the model; see there."""
+
+    device: str | torch.device
+    dtype: torch.dtype | str
+    loras: Sequence[LoraChoice]
+    attention: str | None
+
+
+@overload
+def load(model: Literal["dit"] | None = None, **options: Unpack[LoadOptions]) -> TextToVideoPipeline: ...
+@overload
+def load(model: Literal["gan"], **options: Unpack[LoadOptions]) -> GANPipeline: ...
+@overload
+def load(model: Literal["vae"], **options: Unpack[LoadOptions]) -> VAEPipeline: ...
+@overload
+def load(model: Literal["rnn"], **options: Unpack[LoadOptions]) -> RNNPipeline: ...
+@overload
+def load(model: Literal["transformer"], **options: Unpack[LoadOptions]) -> TransformerPipeline: ...
+@overload
+def load(model: str | Path | None, **options: Unpack[LoadOptions]) -> Any: ...
 
 
 def load(
     model: str | Path | None = None,
     *,
     device: str | torch.device = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | str = torch.float32,
     loras: Sequence[LoraChoice] = (),
     attention: str | None = None,
 ) -> Any:
@@ -86,21 +116,24 @@ def load(
             diffusers' `TextToVideoSDPipeline`, or the id of such a repository on the hub, or one of
             `FAMILIES` if a model of it is there; the embedded model by default, and for `embedded`.
         device: Where the networks go.
-        dtype: Of the networks, whatever it is on disk.
+        dtype: Of the networks, whatever it is on disk; a dtype or its name, a key of `DTYPES`.
         loras: Adapters to merge into the denoiser, as `videogen finetune` or diffusers wrote them; they are
             part of what `save_pretrained` writes then.
         attention: `sdpa`, torch's own, or `xformers`, on CUDA only; from here on for all networks of this
             process. None leaves it as it is, at first `sdpa`.
 
     Returns:
-        A `TextToVideoPipeline`, or the pipeline of the family that the folder belongs to.
+        A `TextToVideoPipeline`, or the pipeline of the family that the folder belongs to; a type checker
+        knows which for the embedded model and names of families, but cannot know what a folder holds.
 
     Raises:
         ValueError: If the folder, a file or a tensor in it is missing, broken or of a wrong shape; the
             message names it. So too for adapters, or if they were made for another model. Also if the weights
             of our networks are pickles (`.bin`), which are not opened; those of ModelScope's are, for nothing
-            but tensors. And if `attention` is unknown, not installed, or cannot run on the device.
+            but tensors. If `dtype` is unknown. And if `attention` is unknown, not installed, or cannot
+            run on the device.
     """
+    dtype = _check_dtype(dtype)
     if attention is not None:
         set_attention_backend(attention, device)
     folder = find_folder(model)
@@ -133,6 +166,13 @@ def load_generator(
     """
     folder = find_folder(model)
     return generator_class(folder)(**read_packed_components(folder, dtype, device, loras))
+
+
+def _check_dtype(dtype: object) -> torch.dtype:
+    found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ValueError(f"`dtype` must be one of torch or its name, {', '.join(DTYPES)}, got {dtype!r}")
+    return found
 
 
 def find_folder(model: str | Path | None) -> Path:

@@ -52,7 +52,8 @@ class ModelScopePipeline(TextToVideoPipeline):
         self.register_modules(
             vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler
         )
-        defaults = defaults or modelscope_defaults(unet, vae)
+        if not defaults and unet is not None and vae is not None:
+            defaults = modelscope_defaults(unet, vae)
         TextToVideo.__init__(
             self,
             vae,
@@ -65,6 +66,22 @@ class ModelScopePipeline(TextToVideoPipeline):
         self.register_to_config(
             prediction_type=self.prediction_type, defaults=dataclasses.asdict(self.defaults)
         )
+
+    def enable_vae_slicing(self) -> None:
+        """Decode images one by one."""
+        self.vae.enable_slicing()
+
+    def disable_vae_slicing(self) -> None:
+        """Decode as many images at a time as `ImageAutoencoder` allows."""
+        self.vae.disable_slicing()
+
+    def enable_vae_tiling(self) -> None:
+        """Decode images in tiles that overlap: less memory for large ones, which may show the seams."""
+        self.vae.enable_tiling()
+
+    def disable_vae_tiling(self) -> None:
+        """Decode images whole."""
+        self.vae.disable_tiling()
 
     @property
     def codec(self) -> ImageAutoencoder:

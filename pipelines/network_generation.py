@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypedDict
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from videogen.codec.contract import Codec
 from videogen.models.text_context import TextContext
-from videogen.pipelines.checks import check_choices, check_numbers, check_prompts, check_size
-from videogen.pipelines.latent_generation import ClipDefaults, LatentGenerator
+from videogen.pipelines.arguments import read_arguments
+from videogen.pipelines.checks import check_prompts, check_seed, check_size
+from videogen.pipelines.latent_generation import ClipDefaults, LatentGenerator, RunningCall
 from videogen.sampling.noise import clip_generators
 from videogen.text.contract import PromptEncoder
 
@@ -26,32 +27,6 @@ class SamplingDefaults(ClipDefaults):
     """
 
     temperature: float = 1.0
-
-
-class ClipArguments(TypedDict, total=False):
-    """What the call of every family takes beside the prompt and its own settings.
-
-    Attributes:
-        num_frames: Frames per clip, a multiple of the codec's compression in time.
-        height: In pixels, a multiple of the codec's compression in space.
-        width: In pixels, likewise.
-        num_videos_per_prompt: Clips per prompt, 1 by default; those of one prompt follow each other.
-        seed: Clip k of the call is made from `seed + k`: it is the one made alone with that seed, up to rounding.
-        generator: In place of `seed`: one per clip, or one that is drawn from clip by clip.
-        prompt_embeds: In place of `prompt`, `(P, L, D)` as `encode_prompt` returns them.
-        output_type: `np`, `pt`, `pil` or `latent`; see `VideoPipelineOutput`.
-        return_dict: Whether to return a `VideoPipelineOutput`, as is the default, rather than a tuple.
-    """
-
-    num_frames: int | None
-    height: int | None
-    width: int | None
-    num_videos_per_prompt: int
-    seed: int | None
-    generator: torch.Generator | Sequence[torch.Generator] | None
-    prompt_embeds: Tensor | None
-    output_type: str
-    return_dict: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +74,7 @@ class NetworkGenerator(LatentGenerator):
         defaults: dict[str, Any] | None = None,
         codec_hash: str | None = None,
     ) -> None:
-        if not isinstance(network, self.network_class):
+        if network is not None and not isinstance(network, self.network_class):
             raise ValueError(
                 f"{type(self).__name__} needs a {self.network_class.__name__} of the family {self.family!r}, "
                 f"got a {type(network).__name__}"
@@ -112,41 +87,62 @@ class NetworkGenerator(LatentGenerator):
         prompt: str | Sequence[str] | None,
         *,
         negative_prompt: str | Sequence[str] | None = None,
+        negative_prompt_embeds: Tensor | None = None,
         guidance_scale: float = 1.0,
         num_inference_steps: int = 1,
-        num_frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        num_videos_per_prompt: int = 1,
-        seed: int | None = None,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
-        prompt_embeds: Tensor | None = None,
-        output_type: str = "np",
-        return_dict: bool = True,
+        num_frames: int | None,
+        height: int | None,
+        width: int | None,
+        num_videos_per_prompt: int,
+        seed: int | Sequence[int] | None,
+        generator: torch.Generator | Sequence[torch.Generator] | None,
+        prompt_embeds: Tensor | None,
+        output_type: str,
+        return_dict: bool,
     ) -> ClipRequest:
         """Look at the arguments of a call, and encode its prompts."""
         defaults = self.defaults
-        num_frames = defaults.num_frames if num_frames is None else num_frames
-        height = defaults.height if height is None else height
-        width = defaults.width if width is None else width
-        prompts = [prompt] if isinstance(prompt, str) else prompt
+        given = read_arguments(
+            defaults,
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            negative_prompt_embeds=negative_prompt_embeds,
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            num_videos_per_prompt=num_videos_per_prompt,
+            seed=seed,
+            generator=generator,
+            prompt_embeds=prompt_embeds,
+            output_type=output_type,
+            return_dict=return_dict,
+        )
+        self._require("network", "vae")
+        size = given["num_frames"], given["height"], given["width"]
         text_dim = self.network.config["cross_attention_dim"]
-        num_prompts = check_prompts(prompts, negative_prompt, prompt_embeds, None, text_dim)
-        trained_size = (defaults.num_frames, defaults.height, defaults.width)
-        check_size((num_frames, height, width), self.codec.compression, trained_size)
-        check_numbers(num_inference_steps, num_videos_per_prompt, guidance_scale)
-        check_choices(output_type, seed, generator, ())
-        generators = clip_generators(seed, generator, num_prompts * num_videos_per_prompt)
+        num_prompts = check_prompts(
+            given["prompt"], given["negative_prompt"], prompt_embeds, negative_prompt_embeds, text_dim
+        )
+        check_size(size, self.codec.compression, (defaults.num_frames, defaults.height, defaults.width))
+        batch_size = num_prompts * given["num_videos_per_prompt"]
+        check_seed(given["seed"], generator, batch_size)
+        self._check_memory(batch_size, size, guidance_scale > 1, given["output_type"])
+        generators = clip_generators(given["seed"], given["generator"], batch_size)
         embeds, negative_embeds = self.encode_prompt(
-            prompts,
+            prompt,
             num_videos_per_prompt=num_videos_per_prompt,
             do_classifier_free_guidance=guidance_scale > 1,
             negative_prompt=negative_prompt,
             prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
         )
-        size = self.latent_size(num_frames, height, width)
+        self._call = RunningCall(guidance_scale, num_inference_steps)
         return ClipRequest(
-            size, generators, self._text_context(embeds, negative_embeds), output_type, return_dict
+            self.latent_size(*size),
+            generators,
+            self._text_context(embeds, negative_embeds),
+            given["output_type"],
+            return_dict,
         )
 
     def _end(self, latents: Tensor, request: ClipRequest) -> Any:

@@ -13,7 +13,7 @@ from videogen.codec.contract import codec_hash as hash_of
 from videogen.models.dit import DiT3D
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
-from videogen.pipelines.checks import CALLBACK_TENSORS
+from videogen.pipelines.arguments import CALLBACK_TENSORS
 from videogen.pipelines.diffusers_pipeline import LatentPipeline
 from videogen.pipelines.generation import TextToVideo
 from videogen.text.encoder import TextEncoder
@@ -51,7 +51,7 @@ class TextToVideoPipeline(LatentPipeline, TextToVideo):
         DiffusionPipeline.__init__(self)
         self.register_modules(vae=vae, text_encoder=text_encoder, unet=unet, scheduler=scheduler)
         TextToVideo.__init__(self, vae, text_encoder, unet, scheduler, prediction_type, defaults, codec_hash)
-        self.codec_hash = codec_hash or hash_of(vae)
+        self.codec_hash = codec_hash or (None if vae is None else hash_of(vae))
         self.register_to_config(
             prediction_type=self.prediction_type,
             defaults=dataclasses.asdict(self.defaults),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Unpack
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from videogen.models.transformer import MaskedTransformer3D
-from videogen.pipelines.checks import check_temperature
-from videogen.pipelines.network_generation import ClipArguments, NetworkGenerator, SamplingDefaults
+from videogen.pipelines.arguments import read_arguments
+from videogen.pipelines.network_generation import NetworkGenerator, SamplingDefaults
 from videogen.pipelines.output import VideoPipelineOutput
 
 
@@ -48,8 +49,17 @@ class TransformerTextToVideo(NetworkGenerator):
         guidance_scale: float | None = None,
         num_flow_steps: int | None = None,
         temperature: float | None = None,
-        **arguments: Unpack[ClipArguments],
-    ) -> VideoPipelineOutput | tuple[Any]:
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        num_videos_per_prompt: int = 1,
+        seed: int | Sequence[int] | None = None,
+        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        output_type: str = "np",
+        return_dict: bool = True,
+    ) -> VideoPipelineOutput | Any:  # or a tuple, where `return_dict` is False
         """Generate clips.
 
         Args:
@@ -59,28 +69,48 @@ class TransformerTextToVideo(NetworkGenerator):
             guidance_scale: Of classifier-free guidance; 1 and below is none, at half the cost.
             num_flow_steps: Steps of the flow that draws a token.
             temperature: Deviation of the noise that tokens are drawn from.
-            **arguments: See `ClipArguments`.
+            num_frames: Frames per clip, a multiple of the codec's compression in time.
+            height: In pixels, a multiple of the codec's compression in space.
+            width: In pixels, likewise.
+            num_videos_per_prompt: Clips per prompt; those of one prompt follow each other.
+            seed: Clip k of the call is made from `seed + k`, and equals one made alone with that seed up to
+                rounding; or a list with the seed of each clip.
+            generator: In place of `seed`: one per clip, or one that is drawn from clip by clip.
+            prompt_embeds: In place of `prompt`, `(P, L, D)` as `encode_prompt` returns them.
+            negative_prompt_embeds: In place of `negative_prompt`, `(P, L, D)`.
+            output_type: `np`, `pt`, `pil` or `latent`; see `VideoPipelineOutput`.
+            return_dict: Whether to return a `VideoPipelineOutput` rather than a tuple.
 
         Raises:
-            ValueError: If an argument is out of range or does not fit the model; before any computation.
+            ValueError: If an argument is of a wrong type, out of range or does not fit the model; before any
+                computation.
             BadClipsError: If latents are NaN or infinite, or a clip comes out blank; it has the others.
         """
-        defaults = self.defaults
-        steps = defaults.num_inference_steps if num_inference_steps is None else num_inference_steps
-        guidance_scale = defaults.guidance_scale if guidance_scale is None else guidance_scale
-        flow_steps = defaults.num_flow_steps if num_flow_steps is None else num_flow_steps
-        temperature = defaults.temperature if temperature is None else temperature
-        check_temperature(temperature)
-        if flow_steps < 1:
-            raise ValueError(f"`num_flow_steps` must be at least 1, got {flow_steps}")
-        if negative_prompt and guidance_scale <= 1:
+        given = read_arguments(
+            self.defaults,
+            num_inference_steps=num_inference_steps,
+            guidance_scale=guidance_scale,
+            num_flow_steps=num_flow_steps,
+            temperature=temperature,
+        )
+        steps, scale = given["num_inference_steps"], given["guidance_scale"]
+        if (negative_prompt or negative_prompt_embeds is not None) and scale <= 1:
             warnings.warn("the negative prompt is ignored: it needs a guidance above 1", stacklevel=2)
         request = self._begin(
             prompt,
             negative_prompt=negative_prompt,
-            guidance_scale=guidance_scale,
+            negative_prompt_embeds=negative_prompt_embeds,
+            guidance_scale=scale,
             num_inference_steps=steps,
-            **arguments,
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            num_videos_per_prompt=num_videos_per_prompt,
+            seed=seed,
+            generator=generator,
+            prompt_embeds=prompt_embeds,
+            output_type=output_type,
+            return_dict=return_dict,
         )
         with self.progress_bar(total=steps) as bar:
             latents = self.network.sample(
@@ -88,9 +118,9 @@ class TransformerTextToVideo(NetworkGenerator):
                 request.size,
                 request.generators,
                 num_inference_steps=steps,
-                num_flow_steps=flow_steps,
-                guidance_scale=guidance_scale,
-                temperature=temperature,
+                num_flow_steps=given["num_flow_steps"],
+                guidance_scale=scale,
+                temperature=given["temperature"],
                 on_step=bar.update,
             )
         return self._end(latents, request)

@@ -90,7 +90,6 @@ def test_clip_k_is_the_clip_of_seed_plus_k(pipeline: TextToVideoPipeline) -> Non
         num_inference_steps=2,
         guidance_scale=3.0,
         seed=49,
-        output_type="pt",
         return_dict=False,
     )[0]
     torch.testing.assert_close(clips[9], frames_to_pixels(alone)[0], rtol=0, atol=1e-5)

@@ -13,10 +13,11 @@ import av
 import imageio_ffmpeg
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.clips import ALL, LOSSLESS, moving_disc, noise_clip
-from videogen.io import read_clip, read_recipe, write_clip
+from videogen.io import frames_to_uint8, read_clip, read_recipe, write_clip
 
 NASTY = {
     "prompt": "a \"quoted\" 'cat'; #1 = 100%\\ \n new line\r\ttab [STREAM] ;FFMETADATA1\ncomment=no",
@@ -307,3 +308,13 @@ def test_a_colon_in_a_relative_path_begins_no_protocol(
     assert written.path.exists()
     assert len(read_clip(name).frames) == 3
     assert read_recipe(name) == {"seed": 1}
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64, torch.bfloat16])
+def test_a_tensor_has_its_channels_before_the_rows(dtype: torch.dtype) -> None:
+    levels = torch.randint(0, 256, (2, 5, 7, 3), generator=torch.Generator().manual_seed(0))
+    frames = levels.byte() if dtype == torch.uint8 else (levels / 255).to(dtype)
+    expected = frames_to_uint8(frames.numpy() if dtype != torch.bfloat16 else frames.float().numpy())
+    assert np.array_equal(frames_to_uint8(frames.permute(0, 3, 1, 2)), expected)
+    with pytest.raises(ValueError, match=r"a tensor \(F, 3, H, W\), got \(2, 5, 7, 3\)"):
+        frames_to_uint8(frames)

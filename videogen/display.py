@@ -7,19 +7,23 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from videogen.io import frames_to_uint8
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _QUALITY = 80  # of lossy WebP, 0 to 100
 
 
-def animated_webp(frames: np.ndarray, fps: float = 8.0, *, lossless: bool = False) -> bytes:
+def animated_webp(frames: np.ndarray | Tensor, fps: float = 8.0, *, lossless: bool = False) -> bytes:
     """A clip as an animated WebP that plays without end.
 
     Args:
-        frames: `(F, H, W, 3)`, uint8 or float in [0, 1].
+        frames: `(F, H, W, 3)`, uint8 or float in [0, 1]; a tensor is `(F, 3, H, W)`.
         fps: Frames per second.
         lossless: Whether every pixel is kept, at three times the size. Otherwise the picture is doubled, as
             WebP has colour at half the resolution, and what is lost is hard to see.
@@ -71,7 +75,7 @@ class ClipGrid:
 
 
 def show_clips(
-    clips: Sequence[np.ndarray] | np.ndarray,
+    clips: Sequence[np.ndarray | Tensor] | np.ndarray | Tensor,
     captions: Sequence[str] | None = None,
     *,
     fps: float = 8.0,
@@ -81,7 +85,8 @@ def show_clips(
     """Lay clips out in a grid.
 
     Args:
-        clips: Each `(F, H, W, 3)`, uint8 or float in [0, 1]; such as the `frames` of a pipeline's output.
+        clips: Each `(F, H, W, 3)`, uint8 or float in [0, 1], or a tensor `(F, 3, H, W)`; such as
+            the `frames` of a pipeline's output.
         captions: One for each clip.
         fps: Frames per second.
         columns: Clips beside one another.

@@ -288,7 +288,6 @@ def seconds_per_clip(
                 prompt,
                 **_settings_of(pipeline, num_inference_steps, guidance_scale),
                 seed=0,
-                output_type="pt",
             )
         seconds.append(time.perf_counter() - start)
     return median(seconds[1:])

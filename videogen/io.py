@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import struct
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,11 +14,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from videogen.clip_formats import DEFAULT_FPS, FORMATS, Clip, ClipFormat, ClipNote
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = [
     "Clip",
@@ -65,7 +69,7 @@ class WrittenClip:
 
 
 def write_clip(
-    frames: np.ndarray,
+    frames: "np.ndarray | Tensor",
     path: str | os.PathLike[str],
     fps: float | Fraction = DEFAULT_FPS,
     recipe: dict[str, Any] | None = None,
@@ -83,7 +87,8 @@ def write_clip(
     The same frames and arguments give the same file, byte for byte, on any number of cores.
 
     Args:
-        frames: (F, H, W, 3), uint8 or float in [0, 1].
+        frames: (F, H, W, 3), uint8 or float in [0, 1]; or a tensor (F, 3, H, W) of the same, such as a
+            pipeline gives for `output_type="pt"`.
         path: where to write; folders that are missing on the way are made.
         fps: frames per second, 0.1 to 240, in a GIF to 50; a float such as 24000 / 1001 is that ratio.
         recipe: JSON-able dict to keep inside the file; `read_recipe` gives it back.
@@ -190,11 +195,11 @@ def check_output_path(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def frames_to_uint8(frames: np.ndarray) -> np.ndarray:
+def frames_to_uint8(frames: "np.ndarray | Tensor") -> np.ndarray:
     """Check the frames of one clip and turn floats into bytes, rounded to the nearest.
 
     Args:
-        frames: (F, H, W, 3), uint8 or float in [0, 1].
+        frames: (F, H, W, 3), uint8 or float in [0, 1]; a tensor is (F, 3, H, W).
 
     Returns:
         (F, H, W, 3) uint8, contiguous; `frames` itself where it is that already.
@@ -202,6 +207,12 @@ def frames_to_uint8(frames: np.ndarray) -> np.ndarray:
     Raises:
         ValueError: another type, shape or range, or a frame that holds NaN or infinity, which is named.
     """
+    torch = sys.modules.get("torch")  # whoever holds a tensor has imported it
+    if torch is not None and isinstance(frames, torch.Tensor):
+        if frames.ndim != 4 or frames.shape[1] != 3:
+            raise ValueError(f"`frames` must be one clip, a tensor (F, 3, H, W), got {tuple(frames.shape)}")
+        is_half = frames.dtype in (torch.bfloat16, torch.float16)
+        frames = (frames.float() if is_half else frames).detach().cpu().movedim(1, -1).numpy()
     if not isinstance(frames, np.ndarray):
         raise ValueError(f"`frames` must be a numpy array, (F, H, W, 3), got {type(frames).__name__}")
     if frames.ndim != 4 or frames.shape[-1] != 3 or 0 in frames.shape:

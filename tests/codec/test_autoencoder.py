@@ -174,3 +174,11 @@ def test_overfits_one_batch() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert sum(losses[-5:]) / 5 < losses[0] / 10
+
+
+@torch.no_grad()
+def test_a_forward_pass_compresses_and_reconstructs() -> None:
+    codec, pixels = make_codec(), make_pixels(1, 3, 8, 16, 24)
+    expected = codec.decode(codec.encode(pixels))
+    assert torch.equal(codec(pixels).sample, expected)
+    assert torch.equal(codec(pixels, return_dict=False)[0], expected)

@@ -61,7 +61,7 @@ def test_clip_k_is_that_of_a_call_with_prompt_k_and_seed_plus_k(compared, models
     _, clips = compared
     assert [len(made) for made in clips] == [3, 0, 3, 0]
     pipeline = load(models / "second")
-    alone = pipeline(PROMPTS[2].caption, seed=7, output_type="pt", return_dict=False)[0]
+    alone = pipeline(PROMPTS[2].caption, seed=7, return_dict=False)[0]
     torch.testing.assert_close(clips[2][2].pixels, frames_to_pixels(alone)[0], rtol=0, atol=1e-5)
     assert not torch.allclose(clips[0][2].pixels, clips[2][2].pixels, atol=1e-3)
 

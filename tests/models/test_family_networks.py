@@ -16,26 +16,38 @@ KINDS = {**FAMILY_NETWORKS, "dit": DiT3D, "discriminator": GANDiscriminator3D}
 SIZES = [(3, 4, 6), (1, 8, 8), (2, 5, 7), (6, 2, 2), (2, 1, 1)]
 
 
-def output_of(network: Any, sample: Tensor, prompts: Tensor, mask: Tensor, first_seed: int = 0) -> Tensor:
+def output_of(
+    network: Any,
+    sample: Tensor,
+    prompts: Tensor,
+    mask: Tensor,
+    first_seed: int = 0,
+    return_dict: bool = True,
+) -> Tensor:
     """What a forward pass of any network says of latents; draws of clip k come from `first_seed + k`."""
     seeds = generators(*range(first_seed, first_seed + len(sample)))
     size = (sample.shape[2], sample.shape[3], sample.shape[4])
+    options: dict[str, Any] = {"return_dict": return_dict}
+    field = "sample"
+    arguments: tuple[Any, ...]
     match network:
         case DiT3D():
-            prediction: Tensor = network(sample, 300.0, prompts, mask, return_dict=False)[0]
-            return prediction
+            arguments = (sample, 300.0, prompts, mask)
         case GANGenerator3D():
             noise = torch.stack([torch.randn(4, generator=seed) for seed in seeds]).to(sample)
-            return network(noise, size, prompts, mask)
+            arguments = (noise, size, prompts, mask)
         case GANDiscriminator3D():
             weights = mask[..., None].to(prompts)
-            return network(sample, (prompts * weights).sum(1) / weights.sum(1))
+            arguments, field = (sample, (prompts * weights).sum(1) / weights.sum(1)), "scores"
         case MaskedTransformer3D():
             num_tokens = size[0] * -(-size[1] // 2) * -(-size[2] // 2)
             known = (torch.arange(num_tokens) % 2 == 0).expand(len(sample), -1)
-            return network(sample, known, prompts, mask)
+            arguments, field = (sample, known, prompts, mask), "hidden_states"
         case _:
-            return network(sample, prompts, mask, generators=seeds).sample
+            arguments, options["generators"] = (sample, prompts, mask), seeds
+    output = network(*arguments, **options)
+    prediction: Tensor = getattr(output, field) if return_dict else output[0]
+    return prediction
 
 
 def latents(count: int, size: tuple[int, int, int]) -> Tensor:
@@ -116,3 +128,12 @@ def test_a_head_of_a_wrong_width_is_refused(name: str) -> None:
 def test_latents_of_a_wrong_shape_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"`sample` must be \(B, 4, f, h, w\), got \(2, 3, 2, 4, 4\)"):
         output_of(make_network(KINDS[name]), torch.zeros(2, 3, 2, 4, 4), *make_prompts())
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", KINDS)
+def test_outputs_are_tuples_where_asked_for(name: str) -> None:
+    network = make_network(KINDS[name])
+    sample, (prompts, mask) = latents(2, (3, 4, 6)), make_prompts()
+    as_tuple = output_of(network, sample, prompts, mask, return_dict=False)
+    assert torch.equal(as_tuple, output_of(network, sample, prompts, mask))

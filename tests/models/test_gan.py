@@ -30,13 +30,13 @@ def test_the_order_of_frames_changes_the_score() -> None:
     frame = torch.randn(1, 4, 1, 4, 4, generator=generators(0)[0])
     text = torch.randn(1, 16, generator=generators(1)[0])
     clip = torch.cat([frame, 0.3 * frame, -frame, frame], dim=2)
-    assert not torch.allclose(network(clip, text), network(clip.flip(2), text))
+    assert not torch.allclose(network(clip, text).scores, network(clip.flip(2), text).scores)
 
 
 def test_scores_have_second_derivatives() -> None:
     network = make_network(GANDiscriminator3D)
     latents = torch.randn(2, 4, 2, 4, 4, requires_grad=True)
-    scores = network(latents, torch.randn(2, 16))
+    scores = network(latents, torch.randn(2, 16)).scores
     (gradients,) = torch.autograd.grad(scores.sum(), latents, create_graph=True)
     gradients.square().sum().backward()
     assert network.conv_in.weight.grad.abs().max() > 0

@@ -37,13 +37,15 @@ def test_hidden_tokens_are_not_looked_at() -> None:
     prompts, mask = make_prompts(1)
     known = torch.zeros(1, NUM_TOKENS, dtype=torch.bool)
     known[0, :4] = True
-    expected = network(latents, known, prompts, mask)
+    expected = network(latents, known, prompts, mask).hidden_states
     patches, grid = patchify(latents)
     hidden, seen = patches.clone(), patches.clone()
     hidden[0, 4:] = 7.0
     seen[0, 3] += 1.0
-    assert torch.equal(network(unpatchify(hidden, grid, 4, 6), known, prompts, mask), expected)
-    assert not torch.allclose(network(unpatchify(seen, grid, 4, 6), known, prompts, mask), expected)
+    assert torch.equal(network(unpatchify(hidden, grid, 4, 6), known, prompts, mask).hidden_states, expected)
+    assert not torch.allclose(
+        network(unpatchify(seen, grid, 4, 6), known, prompts, mask).hidden_states, expected
+    )
 
 
 def sample(network: MaskedTransformer3D, **options: Any) -> torch.Tensor:
@@ -60,7 +62,7 @@ def test_one_step_draws_all_tokens_from_the_prompt_alone() -> None:
         for g in generators(3, 4)
     ]
     nothing = torch.zeros(2, NUM_TOKENS, dtype=torch.bool)
-    context = network(torch.zeros(2, 4, *SIZE), nothing, *make_prompts())
+    context = network(torch.zeros(2, 4, *SIZE), nothing, *make_prompts()).hidden_states
     noise = torch.stack([noise for _, noise in orders_and_noise])
     tokens = network.head.sample(noise.flatten(0, 1), context.flatten(0, 1)[None], 2, 1.0)
     expected = unpatchify(tokens.unflatten(0, (2, -1)), (2, 2, 3), 4, 6)
@@ -79,7 +81,7 @@ def test_as_many_steps_as_tokens_draw_them_one_by_one() -> None:
         patches, known = torch.zeros(1, NUM_TOKENS, 16), torch.zeros(1, NUM_TOKENS, dtype=torch.bool)
         for place in order:
             latents = unpatchify(patches, (2, 2, 3), 4, 6)
-            context = network(latents, known, prompts[item], mask[item])[:, place]
+            context = network(latents, known, prompts[item], mask[item]).hidden_states[:, place]
             patches[0, place] = network.head.sample(noise[place][None], context[None], 2, 1.0)[0]
             known[0, place] = True
         torch.testing.assert_close(drawn[item], unpatchify(patches, (2, 2, 3), 4, 6), atol=1e-4, rtol=1e-4)

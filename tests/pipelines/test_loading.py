@@ -76,7 +76,7 @@ def test_kinds_and_dtypes(folder: Path) -> None:
     assert type(generator) is TextToVideo
     for name in ("vae", "text_encoder", "unet"):
         assert getattr(generator, name).dtype == torch.bfloat16
-    assert frames_of(generator).shape == (1, 8, 16, 16, 3)
+    assert frames_of(generator).shape == (1, 8, 3, 16, 16)
 
 
 def broken(folder: Path, message: str) -> None:

@@ -36,7 +36,7 @@ def test_every_family_is_there_and_shares_the_embedded_codec() -> None:
 def test_a_model_shows_what_prompts_say(name: str | None) -> None:
     generator = load_generator(name)
     prompts = evaluation_prompts(SHAPES_MINI, 12, held_out=False, seed=77)
-    frames = generator([prompt.caption for prompt in prompts], seed=100, output_type="pt").frames
+    frames = generator([prompt.caption for prompt in prompts], seed=100).frames
     report = measure_prompt_accuracy(frames_to_pixels(frames), prompts)
     # Of four colours and four motions a model that knows nothing has three right of twelve.
     assert report.colour.successes >= 8

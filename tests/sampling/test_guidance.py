@@ -189,6 +189,6 @@ def test_calls_remember_nothing_of_each_other() -> None:
     uncond, text = two_predictions()
     results = []
     for _ in range(2):
-        call = GuidanceCall(guidance, 3.0, scheduler, "sample")
+        call = GuidanceCall(guidance, scheduler, "sample")
         results.append(guidance.combine(uncond, text, 3.0, call.evaluation(text, scheduler.timesteps[0])))
     assert torch.equal(results[0], results[1])

@@ -50,11 +50,11 @@ def test_alone_equals_in_a_batch() -> None:
 def test_padding_has_no_influence() -> None:
     encoder = make_encoder().double()
     tokens = encoder.tokenizer.tokenize(["a red circle"])
-    embeds = encoder(tokens.input_ids, tokens.attention_mask)[:, :4]
-    unpadded = encoder(tokens.input_ids[:, :4], tokens.attention_mask[:, :4])
+    embeds = encoder(tokens.input_ids, tokens.attention_mask).prompt_embeds[:, :4]
+    unpadded = encoder(tokens.input_ids[:, :4], tokens.attention_mask[:, :4]).prompt_embeds
     torch.testing.assert_close(unpadded, embeds, rtol=0, atol=1e-12)
     other_padding = tokens.input_ids.masked_fill(~tokens.attention_mask, 5)
-    repadded = encoder(other_padding, tokens.attention_mask)[:, :4]
+    repadded = encoder(other_padding, tokens.attention_mask).prompt_embeds[:, :4]
     torch.testing.assert_close(repadded, embeds, rtol=0, atol=1e-12)
 
 

@@ -83,7 +83,7 @@ def test_the_nearest_of_the_candidates_is_drawn_towards_the_real_clip(codec_fold
             made = objective.generator(
                 noise[None], tuple(real.shape[2:]),
                 text.prompt_embeds[row : row + 1], text.attention_mask[row : row + 1],
-            )  # fmt: skip
+            ).sample  # fmt: skip
             distances[row, candidate] = F.mse_loss(made, real)
     assert distances.std(1).min() > 1e-3  # candidates differ
     torch.testing.assert_close(losses["coverage"], distances.min(1).values.mean(), rtol=1e-4, atol=0)
@@ -173,7 +173,8 @@ def test_gradient_penalties_are_the_squared_norms(codec_folder: Path) -> None:
         shift = torch.zeros_like(latents).flatten(1)
         shift[:, idx] = step
         up, down = (
-            objective.discriminator(latents + sign * shift.view_as(latents), captions) for sign in (1, -1)
+            objective.discriminator(latents + sign * shift.view_as(latents), captions).scores
+            for sign in (1, -1)
         )
         norms += ((up - down) / (2 * step)).detach().square()
     with pytest.MonkeyPatch.context() as patch:

@@ -84,7 +84,7 @@ class FeatureObjective(Objective):
         if batch.labels is None:
             raise ValueError("these clips have no labels: this needs a source such as `LabelledShapes`")
         pixels, damage_labels = self.damaged(batch)
-        logits = self.network.classify(self.network(pixels))
+        logits = self.network.classify(self.network(pixels).features)
         labels = dict(zip(CLASSES, batch.labels.unbind(1), strict=True)) | {DAMAGE: damage_labels}
         losses = [F.cross_entropy(logits[name].float(), labels[name]) for name in labels]
         accuracies = {
@@ -120,7 +120,7 @@ class FeatureObjective(Objective):
         """Unseen clips, captioned with what the network reads in them."""
         batch = LabelledShapes().batch(range(-8, 0))
         pixels, _ = self.damaged(batch)
-        logits = self.network.classify(self.network(pixels.to(self.network.device)))
+        logits = self.network.classify(self.network(pixels.to(self.network.device)).features)
         names = {**CLASSES, DAMAGE: ("intact", *self.settings.damages)}
         choices = [[names[name][idx] for idx in logits[name].argmax(1).tolist()] for name in names]
         captions = (

@@ -217,10 +217,9 @@ class FinetuneObjective(Objective):
         pipeline.set_progress_bar_config(disable=True)
         clips = []
         for number, prompt in enumerate(self.settings.validation_prompts):  # one by one, to need less memory
-            frames = pipeline(
-                prompt, latents=self._preview_noise(number), seed=number, output_type="pt", return_dict=False
-            )[0]
-            clips.append((prompt, (frames[0] * 255).round().byte().numpy()))
+            noise = self._preview_noise(number)
+            frames = pipeline(prompt, latents=noise, seed=number, return_dict=False)[0]
+            clips.append((prompt, (frames[0] * 255).round().astype(np.uint8)))
         return clips
 
     @torch.no_grad()

@@ -168,7 +168,7 @@ class GANObjective(LatentObjective):
     def _generate(self, noise: Tensor, real: Tensor, text: TextContext) -> Tensor:
         """Clips `(B, C, f, h, w)` float32 of the size of real ones."""
         size = (real.shape[2], real.shape[3], real.shape[4])
-        return self.generator(noise, size, text).float()
+        return self.generator(noise, size, text, return_dict=False)[0].float()
 
     @torch.no_grad()
     def _nearest(self, real: Tensor, noises: Tensor, text: TextContext) -> Tensor:
@@ -182,7 +182,7 @@ class GANObjective(LatentObjective):
     ) -> dict[str, Tensor]:
         discriminator = self.discriminator
         with torch.no_grad():
-            real_scores = discriminator(real, captions).float()
+            real_scores = discriminator(real, captions, return_dict=False)[0].float()
         with _frozen(discriminator):
             features = discriminator.features(fake)
             fake_scores = discriminator.scores(features, captions).float()
@@ -244,7 +244,7 @@ class GANObjective(LatentObjective):
         """The mean squared norm of the gradient of the scores at latents, in float32."""
         with torch.autocast(latents.device.type, enabled=False):
             points = latents.detach().requires_grad_()
-            scores = self.discriminator(points, captions.detach().float())
+            scores = self.discriminator(points, captions.detach().float(), return_dict=False)[0]
             (gradients,) = torch.autograd.grad(scores.sum(), points, create_graph=True)
         return gradients.square().sum((1, 2, 3, 4)).mean()
 

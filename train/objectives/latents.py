@@ -149,8 +149,8 @@ class LatentObjective(Objective):
         prompts = self.latent_settings.preview_prompts
         pipeline = self.pipeline()
         pipeline.set_progress_bar_config(disable=True)
-        frames = pipeline(prompts, seed=0, output_type="pt", return_dict=False)[0]
-        return list(zip(prompts, (frames * 255).round().byte().numpy(), strict=True))
+        frames = pipeline(prompts, seed=0, return_dict=False)[0]
+        return list(zip(prompts, (frames * 255).round().astype(np.uint8), strict=True))
 
 
 def draw_uniform(generators: Sequence[torch.Generator]) -> list[float]:

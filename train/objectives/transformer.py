@@ -105,7 +105,8 @@ class TransformerObjective(LatentObjective):
         times = torch.sigmoid(settings.time_mean + settings.time_std * normal)  # (B, R, N)
 
         hidden = hidden.to(tokens.device)
-        context = self.network(latents, ~hidden, text.prompt_embeds, text.attention_mask)
+        prompts = (text.prompt_embeds, text.attention_mask)
+        context = self.network(latents, ~hidden, *prompts, return_dict=False)[0]
         clips, draws, places = hidden[:, None].expand_as(times).nonzero(as_tuple=True)
         chosen_noise, chosen_times = noise[clips, draws, places], times[clips, draws, places]
         chosen = tokens[clips, places]

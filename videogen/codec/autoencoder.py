@@ -9,10 +9,13 @@ equals decoding it whole.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
+from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
 from videogen.alignment import AlignedWeights
@@ -20,6 +23,17 @@ from videogen.codec.contract import check_pixel_shape
 
 _PATCH = 4  # side of the pixel patches that become channels before the first convolution
 _MERGE = 2  # further reduction in space, at which the frames of a group are joined
+
+
+@dataclass
+class CodecOutput(BaseOutput):
+    """What a codec leaves of clips.
+
+    Attributes:
+        sample: Pixels `(B, 3, F, H, W)`, meant for [-1, 1] but not clamped.
+    """
+
+    sample: Tensor
 
 
 class VideoAutoencoder(AlignedWeights, ModelMixin, ConfigMixin):
@@ -60,6 +74,20 @@ class VideoAutoencoder(AlignedWeights, ModelMixin, ConfigMixin):
         self.register_buffer("latents_mean", torch.zeros(latent_channels))
         self.register_buffer("latents_std", torch.ones(latent_channels))
 
+    def forward(self, sample: Tensor, return_dict: bool = True) -> CodecOutput | tuple[Tensor]:
+        """Compress clips and reconstruct them.
+
+        Args:
+            sample: Pixels, as for `encode`.
+            return_dict: Whether to return a `CodecOutput` rather than a tuple.
+
+        Raises:
+            ValueError: See `encode`.
+        """
+        pixels = self.decode(self.encode(sample))
+        return CodecOutput(pixels) if return_dict else (pixels,)
+
+    @apply_forward_hook  # which brings the weights where they are offloaded
     def encode(self, pixels: Tensor) -> Tensor:
         """Compress clips.
 
@@ -76,6 +104,7 @@ class VideoAutoencoder(AlignedWeights, ModelMixin, ConfigMixin):
         latents = self.encoder(pixels)
         return (latents - _per_channel(self.latents_mean)) / _per_channel(self.latents_std)
 
+    @apply_forward_hook
     def decode(self, latents: Tensor) -> Tensor:
         """Reconstruct whole clips.
 

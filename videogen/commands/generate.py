@@ -28,6 +28,7 @@ from videogen.pipelines.denoising import DenoisingStep
 from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.latent_generation import LatentGenerator
 from videogen.pipelines.loading import (
+    DTYPES,
     LoraChoice,
     find_folder,
     generator_class,
@@ -41,7 +42,6 @@ from videogen.recipe import EMBEDDED, LoraInRecipe, Recipe
 from videogen.sampling.guidance_kinds import parse_guidance
 from videogen.sampling.schedulers import make_scheduler
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _NUMBERS = (
     "num_frames",
     "height",

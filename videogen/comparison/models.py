@@ -127,7 +127,7 @@ def stated_minutes(folder: Path) -> float | None:
 
 def _make(pipeline: Callable[..., Any], prompt: str, seed: int) -> GeneratedClip:
     try:
-        frames = pipeline(prompt, seed=seed, output_type="pt").frames  # (1, F, H, W, 3)
+        frames = pipeline(prompt, seed=seed).frames  # (1, F, H, W, 3)
     except BadClipsError as error:
         return GeneratedClip(None, f"it {error.bad_clips[0]}")
     pixels = frames_to_pixels(frames)[0].cpu()

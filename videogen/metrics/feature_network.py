@@ -7,11 +7,13 @@ It has learned to name what clips of the world `shapes` show and how their drawi
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
 from videogen.alignment import AlignedWeights
@@ -21,6 +23,17 @@ EMBEDDED_FEATURES = Path(__file__).resolve().parents[1] / "pretrained" / "featur
 """Folder of the weights that come with the package."""
 
 _WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@dataclass
+class FeatureOutput(BaseOutput):
+    """Features of clips.
+
+    Attributes:
+        features: `(B, D)`.
+    """
+
+    features: Tensor
 
 
 class FeatureNetwork(AlignedWeights, ModelMixin, ConfigMixin):
@@ -76,17 +89,16 @@ class FeatureNetwork(AlignedWeights, ModelMixin, ConfigMixin):
             {name: nn.Linear(feature_dim, count) for name, count in num_classes.items()}
         )
 
-    def forward(self, pixels: Tensor) -> Tensor:
+    def forward(self, pixels: Tensor, return_dict: bool = True) -> FeatureOutput | tuple[Tensor]:
         """Features of clips.
 
         Args:
             pixels: `(B, 3, F, H, W)` in [-1, 1].
-
-        Returns:
-            `(B, D)`.
+            return_dict: Whether to return a `FeatureOutput` rather than a tuple.
         """
         hidden_states = self.norm_out(self.stages(self.conv_in(pixels))).relu()
-        return self.norm_features(self.conv_out(hidden_states).relu().mean((2, 3, 4)))
+        features = self.norm_features(self.conv_out(hidden_states).relu().mean((2, 3, 4)))
+        return FeatureOutput(features) if return_dict else (features,)
 
     def classify(self, features: Tensor) -> dict[str, Tensor]:
         """Logits `(B, number of classes)` of each attribute, of features `(B, D)`."""
@@ -137,4 +149,4 @@ def load_feature_extractor(
     network = load_feature_network(folder, device=device)
     name = "shapes_features" if Path(folder) == EMBEDDED_FEATURES else Path(folder).name
     weights_hash = hashlib.sha256((Path(folder) / _WEIGHTS).read_bytes()).hexdigest()
-    return FeatureExtractor(name, weights_hash, lambda pixels: network(pixels.to(network.device)))
+    return FeatureExtractor(name, weights_hash, lambda pixels: network(pixels.to(network.device)).features)

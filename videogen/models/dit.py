@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.alignment import AlignedWeights
@@ -118,6 +119,7 @@ class DiT3D(AlignedWeights, ModelMixin, ConfigMixin):
         prediction = prediction.flatten(0, 1)
         return DenoiserOutput(sample=prediction) if return_dict else (prediction,)
 
+    @apply_forward_hook
     def text_context(
         self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
     ) -> TextContext:

@@ -16,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.alignment import AlignedWeights
+from videogen.models.output import DiscriminatorOutput, GeneratorOutput
 from videogen.models.text_context import TextContext
 from videogen.models.transformer_layers import (
     PATCH,
@@ -76,7 +78,8 @@ class GANGenerator3D(AlignedWeights, ModelMixin, ConfigMixin):
         size: tuple[int, int, int],
         encoder_hidden_states: Tensor | TextContext,
         encoder_attention_mask: Tensor | None = None,
-    ) -> Tensor:
+        return_dict: bool = True,
+    ) -> GeneratorOutput | tuple[Tensor]:
         """Make clips.
 
         Args:
@@ -84,6 +87,7 @@ class GANGenerator3D(AlignedWeights, ModelMixin, ConfigMixin):
             size: Of the latents: f, h and w.
             encoder_hidden_states: Prompt embeddings `(B, L, D)`, or what `text_context` made of them.
             encoder_attention_mask: `(B, L)` bool, True where there is a word; all of them by default.
+            return_dict: Whether to return a `GeneratorOutput` rather than a tuple.
 
         Returns:
             Latents `(B, C, f, h, w)`.
@@ -103,8 +107,10 @@ class GANGenerator3D(AlignedWeights, ModelMixin, ConfigMixin):
         condition = F.silu(text.pooled + drawn)
         tokens = self.transformer.positions(grid) + drawn[:, None]
         tokens = self.transformer(tokens, grid, text, condition)
-        return self.head(tokens, size, condition)
+        latents = self.head(tokens, size, condition)
+        return GeneratorOutput(latents) if return_dict else (latents,)
 
+    @apply_forward_hook
     @torch.no_grad()
     def sample(
         self,
@@ -125,8 +131,9 @@ class GANGenerator3D(AlignedWeights, ModelMixin, ConfigMixin):
             Latents `(B, C, f, h, w)`.
         """
         noise = temperature * sample_noise((self.config["noise_dim"],), generators)
-        return self(noise.to(self.text_embedding.weight), size, text)
+        return self(noise.to(self.text_embedding.weight), size, text, return_dict=False)[0]
 
+    @apply_forward_hook
     def text_context(
         self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
     ) -> TextContext:
@@ -163,12 +170,15 @@ class GANDiscriminator3D(AlignedWeights, ModelMixin, ConfigMixin):
         self.to_score = nn.Linear(hidden_size, 1)
         self.text_embedding = nn.Linear(cross_attention_dim, hidden_size)
 
-    def forward(self, sample: Tensor, text: Tensor) -> Tensor:
+    def forward(
+        self, sample: Tensor, text: Tensor, return_dict: bool = True
+    ) -> DiscriminatorOutput | tuple[Tensor]:
         """Judge clips.
 
         Args:
             sample: Latents `(B, C, f, h, w)` of unit variance; any f, h and w.
             text: Embedding `(B, D)` of each caption as a whole.
+            return_dict: Whether to return a `DiscriminatorOutput` rather than a tuple.
 
         Returns:
             Scores `(B,)`, unbounded: the higher the more real.
@@ -176,7 +186,8 @@ class GANDiscriminator3D(AlignedWeights, ModelMixin, ConfigMixin):
         Raises:
             ValueError: If a shape does not fit.
         """
-        return self.scores(self.features(sample), text)
+        scores = self.scores(self.features(sample), text)
+        return DiscriminatorOutput(scores) if return_dict else (scores,)
 
     def features(self, sample: Tensor) -> Tensor:
         """What there is to say of clips `(B, C, f, h, w)` before their captions are known: `(B, c)`."""

@@ -1,4 +1,4 @@
-"""What every denoiser returns."""
+"""What networks return, unless `return_dict` is False: then it is a tuple of the same."""
 
 from dataclasses import dataclass
 
@@ -15,3 +15,36 @@ class DenoiserOutput(BaseOutput):
     """
 
     sample: torch.Tensor
+
+
+@dataclass
+class GeneratorOutput(BaseOutput):
+    """Clips of a generator.
+
+    Attributes:
+        sample: Latents (B, C, f, h, w).
+    """
+
+    sample: torch.Tensor
+
+
+@dataclass
+class DiscriminatorOutput(BaseOutput):
+    """What a discriminator thinks of clips.
+
+    Attributes:
+        scores: (B,), unbounded: the higher the more real.
+    """
+
+    scores: torch.Tensor
+
+
+@dataclass
+class TokensOutput(BaseOutput):
+    """What a Transformer knows of each token.
+
+    Attributes:
+        hidden_states: (N, n, D).
+    """
+
+    hidden_states: torch.Tensor

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.alignment import AlignedWeights
@@ -95,16 +96,18 @@ class RecurrentVAE3D(AlignedWeights, ModelMixin, ConfigMixin):
         sample: Tensor,
         encoder_hidden_states: Tensor | TextContext,
         encoder_attention_mask: Tensor | None = None,
+        return_dict: bool = True,
         *,
         generators: Sequence[torch.Generator],
         fed_back: Tensor | None = None,
-    ) -> RNNOutput:
+    ) -> RNNOutput | tuple[Tensor, Tensor]:
         """Predict every frame of clips, with numbers drawn from the posterior, which has seen the frame.
 
         Args:
             sample: Latents `(B, C, f, h, w)` of unit variance; any f, h and w.
             encoder_hidden_states: Prompt embeddings `(B, L, D)`, or what `text_context` made of them.
             encoder_attention_mask: `(B, L)` bool, True where there is a word; all of them by default.
+            return_dict: Whether to return a `RNNOutput` rather than a tuple.
             generators: One for each clip, for the draws.
             fed_back: `(B,)` bool, the clips whose frames are predicted from predicted frames, as when they
                 are generated, and not from the given ones; none by default.
@@ -129,8 +132,10 @@ class RecurrentVAE3D(AlignedWeights, ModelMixin, ConfigMixin):
             if fed_back is not None:
                 own = self._look(predicted, text)
                 state.seen = torch.where(fed_back[:, None, None], own, target)
-        return RNNOutput(torch.stack(predictions, dim=2), torch.stack(divergences, dim=1))
+        latents, kl = torch.stack(predictions, dim=2), torch.stack(divergences, dim=1)
+        return RNNOutput(latents, kl) if return_dict else (latents, kl)
 
+    @apply_forward_hook
     @torch.no_grad()
     def sample(
         self,
@@ -165,6 +170,7 @@ class RecurrentVAE3D(AlignedWeights, ModelMixin, ConfigMixin):
             state.seen = self._look(frame, text)
         return torch.stack(frames, dim=2)
 
+    @apply_forward_hook
     def text_context(
         self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
     ) -> TextContext:

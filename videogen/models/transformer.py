@@ -17,10 +17,12 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.alignment import AlignedWeights
 from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
+from videogen.models.output import TokensOutput
 from videogen.models.preconditioning import flow_preconditioning
 from videogen.models.text_context import TextContext, check_prompts_fit, repeat_for_prompts
 from videogen.models.transformer_layers import (
@@ -84,7 +86,8 @@ class MaskedTransformer3D(AlignedWeights, ModelMixin, ConfigMixin):
         known: Tensor,
         encoder_hidden_states: Tensor | TextContext,
         encoder_attention_mask: Tensor | None = None,
-    ) -> Tensor:
+        return_dict: bool = True,
+    ) -> TokensOutput | tuple[Tensor]:
         """What the Transformer knows of each token: the condition of `head`.
 
         Args:
@@ -93,6 +96,7 @@ class MaskedTransformer3D(AlignedWeights, ModelMixin, ConfigMixin):
             encoder_hidden_states: Prompt embeddings `(N, L, D)`, or what `text_context` made of them. N is B
                 or a multiple: prompt n goes with sample n % B.
             encoder_attention_mask: `(N, L)` bool, True where there is a word; all of them by default.
+            return_dict: Whether to return a `TokensOutput` rather than a tuple.
 
         Returns:
             `(N, n, D)`.
@@ -108,7 +112,8 @@ class MaskedTransformer3D(AlignedWeights, ModelMixin, ConfigMixin):
         patches, grid = patchify(sample)
         if known.shape != patches.shape[:2]:
             raise ValueError(f"`known` must be {tuple(patches.shape[:2])}, got {tuple(known.shape)}")
-        return self._complete(patches, known, grid, text)
+        hidden_states = self._complete(patches, known, grid, text)
+        return TokensOutput(hidden_states) if return_dict else (hidden_states,)
 
     def _complete(
         self, patches: Tensor, known: Tensor, grid: tuple[int, int, int], text: TextContext
@@ -119,6 +124,7 @@ class MaskedTransformer3D(AlignedWeights, ModelMixin, ConfigMixin):
         tokens = self.transformer(tokens, grid, text, F.silu(text.pooled))
         return F.layer_norm(tokens, tokens.shape[-1:])
 
+    @apply_forward_hook
     @torch.no_grad()
     def sample(
         self,
@@ -165,6 +171,7 @@ class MaskedTransformer3D(AlignedWeights, ModelMixin, ConfigMixin):
             on_step()
         return unpatchify(patches, grid, *size[1:])
 
+    @apply_forward_hook
     def text_context(
         self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
     ) -> TextContext:

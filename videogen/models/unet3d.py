@@ -26,6 +26,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.alignment import AlignedWeights
@@ -237,6 +238,7 @@ class UNet3D(AlignedWeights, ModelMixin, ConfigMixin):
         model_pred = hidden_states.permute(0, 4, 1, 2, 3)  # (B, C, f, h, w)
         return DenoiserOutput(sample=model_pred) if return_dict else (model_pred,)
 
+    @apply_forward_hook
     def text_context(
         self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
     ) -> TextContext:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.alignment import AlignedWeights
@@ -205,6 +206,7 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
     def _head_dim(self) -> int:
         return int(self.config["hidden_size"]) // int(self.config["num_attention_heads"])
 
+    @apply_forward_hook
     def text_context(
         self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
     ) -> TextContext:

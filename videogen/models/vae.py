@@ -22,6 +22,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.alignment import AlignedWeights
@@ -110,15 +111,17 @@ class HierarchicalVAE3D(AlignedWeights, ModelMixin, ConfigMixin):
         sample: Tensor,
         encoder_hidden_states: Tensor | TextContext,
         encoder_attention_mask: Tensor | None = None,
+        return_dict: bool = True,
         *,
         generators: Sequence[torch.Generator],
-    ) -> VAEOutput:
+    ) -> VAEOutput | tuple[Tensor, dict[str, Tensor]]:
         """Code and reconstruct clips.
 
         Args:
             sample: Latents `(B, C, f, h, w)` of unit variance; any f, h and w.
             encoder_hidden_states: Prompt embeddings `(B, L, D)`, or what `text_context` made of them.
             encoder_attention_mask: `(B, L)` bool, True where there is a word; all of them by default.
+            return_dict: Whether to return a `VAEOutput` rather than a tuple.
             generators: One for each clip, for the draws from the posterior.
 
         Raises:
@@ -131,8 +134,9 @@ class HierarchicalVAE3D(AlignedWeights, ModelMixin, ConfigMixin):
         tokens = self.proj_in(patches) + self.encoder.positions(grid)
         seen = self.encoder(tokens, grid, text, F.silu(text.pooled))
         latents, kl = self._draw(text, (sample.shape[2], sample.shape[3], sample.shape[4]), generators, seen)
-        return VAEOutput(latents, kl)
+        return VAEOutput(latents, kl) if return_dict else (latents, kl)
 
+    @apply_forward_hook
     @torch.no_grad()
     def sample(
         self,
@@ -182,6 +186,7 @@ class HierarchicalVAE3D(AlignedWeights, ModelMixin, ConfigMixin):
             tokens = self.decoder(tokens, grid, text, condition, layers=blocks)
         return self.head(tokens, size, condition), kl
 
+    @apply_forward_hook
     def text_context(
         self, encoder_hidden_states: Tensor, encoder_attention_mask: Tensor | None = None
     ) -> TextContext:

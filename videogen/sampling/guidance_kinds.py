@@ -259,14 +259,12 @@ class GuidanceCall:
 
     Attributes:
         guidance: Its settings.
-        guidance_scale: Of the call.
         scheduler: Of the call.
         prediction_type: Of its denoiser.
         memory: See `Evaluation`; to be cleared where the prompts change.
     """
 
     guidance: Guidance
-    guidance_scale: float
     scheduler: SchedulerMixin
     prediction_type: str
     memory: dict[str, Any] = field(default_factory=dict)

@@ -27,22 +27,28 @@ def sample_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) ->
 
 
 def clip_generators(
-    seed: int | None, generator: torch.Generator | Sequence[torch.Generator] | None, batch_size: int
+    seed: int | Sequence[int] | None,
+    generator: torch.Generator | Sequence[torch.Generator] | None,
+    batch_size: int,
 ) -> list[torch.Generator]:
     """One generator for each clip of a call, which is given a seed, or generators, or neither.
 
     Args:
-        seed: Clip k gets the generator of `seed + k`.
+        seed: Clip k gets the generator of `seed + k`, or of the k-th where there is one for each.
         generator: One per clip, or one that is drawn from clip by clip.
         batch_size: Clips of the call.
 
     Raises:
-        ValueError: If there are generators, but not one for each clip.
+        ValueError: If there are generators or seeds, but not one for each clip.
     """
     if seed is None and generator is None:
         seed = torch.Generator().seed()  # fresh, and without a touch on torch's global generator
-    if seed is not None:
+    if isinstance(seed, int):
         return [seeded_generator(seed + item) for item in range(batch_size)]
+    if seed is not None:
+        if len(seed) != batch_size:
+            raise ValueError(f"`seed` must be one or {batch_size}, one per clip, got {len(seed)}")
+        return [seeded_generator(item) for item in seed]
     if isinstance(generator, torch.Generator):
         return [generator] * batch_size
     generators = list(generator or [])

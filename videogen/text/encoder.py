@@ -7,6 +7,7 @@ from typing import Self
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.models.modeling_utils import ModelMixin
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.alignment import AlignedWeights
@@ -88,22 +89,27 @@ class TextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
         """The size D of an embedding."""
         return self.config["hidden_size"]
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, return_dict: bool = True
+    ) -> EncodedText | tuple[Tensor, Tensor]:
         """Encodes token ids.
 
         Args:
             input_ids: `(B, L)` int64, L at most `max_length`.
             attention_mask: `(B, L)` bool, False on padding.
+            return_dict: whether to return an `EncodedText` rather than a tuple.
 
         Returns:
-            prompt_embeds `(B, L, D)`; those at padding mean nothing.
+            prompt_embeds `(B, L, D)`, of which those at padding mean nothing, and the mask.
         """
         positions = self.position_embedding.weight[: input_ids.shape[1]]
         hidden_states = self.token_embedding(input_ids) + positions  # (B, L, D)
         for block in self.blocks:
             hidden_states = block(hidden_states, attention_mask)
-        return self.final_norm(hidden_states)
+        prompt_embeds = self.final_norm(hidden_states)
+        return EncodedText(prompt_embeds, attention_mask) if return_dict else (prompt_embeds, attention_mask)
 
+    @apply_forward_hook
     def encode(self, prompts: Sequence[str]) -> EncodedText:
         """Encodes B prompts on the module's device, in its dtype, with gradients where they are enabled.
 
@@ -112,8 +118,7 @@ class TextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
         """
         tokens = self.tokenizer.tokenize(prompts)
         device = self.token_embedding.weight.device
-        prompt_embeds = self(tokens.input_ids.to(device), tokens.attention_mask.to(device))
-        return EncodedText(prompt_embeds, tokens.attention_mask.to(device))
+        return self(tokens.input_ids.to(device), tokens.attention_mask.to(device))
 
     @torch.no_grad()
     def with_words(self, words: Sequence[str]) -> Self:

@@ -79,7 +79,7 @@ def test_previews_are_clips_of_the_prompts(make: Any) -> None:
     assert [prompt for prompt, _ in previews] == list(prompts)
     assert all(clip.shape == (8, 16, 16, 3) and clip.dtype == "uint8" for _, clip in previews)
     alone = frames_of(objective.pipeline(), prompts[1])
-    assert torch.equal(torch.from_numpy(previews[1][1]), (alone[0] * 255).round().byte())
+    assert torch.equal(torch.from_numpy(previews[1][1]), (alone[0].permute(0, 2, 3, 1) * 255).round().byte())
     shared = make("flow", "new", noise_prior="mixed", lora_rank=2, validation_prompts=prompts).eval()
     assert (shared.preview()[1][1] != previews[1][1]).any()
 
