@@ -6,7 +6,6 @@ do (saving, loading, devices, offloading), at the price of an import that takes 
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -27,8 +26,8 @@ from videogen.pipelines.latent_generation import ClipDefaults, LatentGenerator
 from videogen.pipelines.output import VideoPipelineOutput
 from videogen.sampling.guidance_kinds import ClassifierFreeGuidance, Guidance, GuidanceCall
 from videogen.sampling.noise import clip_generators
+from videogen.sampling.scheduler_trial import fitted_scheduler
 from videogen.sampling.schedulers import (
-    check_prediction_type,
     initial_noise_sigma,
     prediction_type_of,
     scale_model_input,
@@ -85,6 +84,7 @@ class TextToVideo(LatentGenerator):
     ) -> None:
         super().__init__(vae, text_encoder, GenerationDefaults(**(defaults or {})), codec_hash)
         self.unet, self.scheduler = unet, scheduler
+        self._trained_scheduler = scheduler  # users may set another one
         self.prediction_type = prediction_type or prediction_type_of(scheduler)
 
     @property
@@ -220,7 +220,7 @@ class TextToVideo(LatentGenerator):
         check_size((num_frames, height, width), self.codec.compression, trained_size)
         check_numbers(steps, num_videos_per_prompt, guidance_scale)
         check_choices(output_type, seed, generator, callback_on_step_end_tensor_inputs)
-        check_prediction_type(self.scheduler, self.prediction_type)
+        scheduler = fitted_scheduler(self.scheduler, self.prediction_type, self._trained_scheduler, steps)
         batch_size = num_prompts * num_videos_per_prompt
         guided = guidance_scale > 1
         if step_cache is not None:
@@ -241,7 +241,6 @@ class TextToVideo(LatentGenerator):
                 prompt_embeds=prompt_embeds,
                 negative_prompt_embeds=negative_prompt_embeds,
             )
-        scheduler = copy.deepcopy(self.scheduler)  # which keeps the state of this one call
         set_timesteps(scheduler, steps, self.execution_device)
         guide = GuidanceCall(
             guidance or ClassifierFreeGuidance(), guidance_scale, scheduler, self.prediction_type
