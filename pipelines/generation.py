@@ -220,7 +220,7 @@ class TextToVideo(LatentGenerator):
         check_size((num_frames, height, width), self.codec.compression, trained_size)
         check_numbers(steps, num_videos_per_prompt, guidance_scale)
         check_choices(output_type, seed, generator, callback_on_step_end_tensor_inputs)
-        scheduler = fitted_scheduler(self.scheduler, self.prediction_type, self._trained_scheduler, steps)
+        scheduler = fitted_scheduler(self.scheduler, self.prediction_type, self._trained_scheduler)
         batch_size = num_prompts * num_videos_per_prompt
         guided = guidance_scale > 1
         if step_cache is not None:

@@ -1,6 +1,6 @@
 """Which schedulers fit: all classes of diffusers, with all settings that change their sigmas.
 
-What decides is an experiment on Gaussian data, whose right samples are known, apart from the product's own trial.
+What decides is an experiment of its own on Gaussian data, whose right samples are known.
 """
 
 import inspect
@@ -62,7 +62,6 @@ SETTINGS: dict[str, tuple[Any, ...]] = {
     "thresholding": (True,),
     "skip_prk_steps": (True,),
     "set_alpha_to_one": (False,),
-    "snr_shift_scale": (1.0,),
 }
 # They renew all noise at every step, which only models that were distilled for it do well with.
 FOR_DISTILLED = ("FlowMatchLCMScheduler", "LCMScheduler")
@@ -79,6 +78,10 @@ def trained_for(kind: str) -> SchedulerMixin:
         return flow_scheduler()
     betas: dict[str, Any] = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012}
     return DDIMScheduler(**betas, clip_sample=False, prediction_type=kind)
+
+
+def denoiser_for(kind: str, trained: Any, std: float) -> GaussianDenoiser:
+    return GaussianDenoiser(MEAN, std, kind, None if kind == "flow_prediction" else trained.alphas_cumprod)
 
 
 def variants(name: str, kind: str) -> list[SchedulerMixin]:
@@ -104,10 +107,8 @@ def variants(name: str, kind: str) -> list[SchedulerMixin]:
 
 
 def gaussian_error(scheduler: Any, kind: str, trained: Any) -> float:
-    """How far mean and deviation of samples are off; on the way every prediction means the right clip."""
-    denoiser = GaussianDenoiser(
-        MEAN, STD, kind, None if kind == "flow_prediction" else trained.alphas_cumprod
-    )
+    """How far mean or deviation of samples are off."""
+    denoiser = denoiser_for(kind, trained, STD)
     set_timesteps(scheduler, NUM_STEPS, torch.device("cpu"))
     noise = torch.randn(1, 1, 1, 40, 50, generator=torch.Generator().manual_seed(0))
     latents = noise * initial_noise_sigma(scheduler)
@@ -127,35 +128,33 @@ def test_what_is_accepted_samples_the_data(name: str, kind: str) -> None:
     accepted = []
     for scheduler in variants(name, kind):
         try:
-            fitted = fitted_scheduler(scheduler, kind, trained, NUM_STEPS)
-        except ValueError as error:
-            assert name in str(error)
+            fitted = fitted_scheduler(scheduler, kind, trained)
+        except ValueError:
             continue
         accepted.append(scheduler)
         distilled = name in FOR_DISTILLED or fitted.config.get("stochastic_sampling", False)  # type: ignore[attr-defined]
-        assert gaussian_error(fitted, kind, trained) < (0.25 if distilled else 0.1), fitted.config  # type: ignore[attr-defined]
+        assert gaussian_error(fitted, kind, trained) < (0.25 if distilled else 0.1)
     fitting = FLOW_CLASSES if kind == "flow_prediction" else DIFFUSION_CLASSES
     assert bool(accepted) == (name in fitting)
 
 
 @pytest.mark.parametrize("kind", ["flow_prediction", "epsilon", "v_prediction"])
 @pytest.mark.parametrize("name", sorted({*FLOW_CLASSES, *DIFFUSION_CLASSES}))
-@pytest.mark.parametrize("num_steps", [4, 25])
-def test_from_config_of_the_models_own_scheduler_fits(name: str, kind: str, num_steps: int) -> None:
+def test_from_config_of_the_models_own_scheduler_fits(name: str, kind: str) -> None:
     """`pipeline.scheduler = Scheduler.from_config(pipeline.scheduler.config)`, as users of diffusers type it."""
     trained: Any = trained_for(kind)
     scheduler = getattr(diffusers, name).from_config(trained.config)
     fits = name in (FLOW_CLASSES if kind == "flow_prediction" else DIFFUSION_CLASSES)
-    if not fits or name == "CogVideoXDDIMScheduler":  # whose own noise schedule is another one by default
+    if not fits:
         with pytest.raises(ValueError, match=f"`scheduler` {name}"):
-            fitted_scheduler(scheduler, kind, trained, num_steps)
+            fitted_scheduler(scheduler, kind, trained)
         return
-    fitted: Any = fitted_scheduler(scheduler, kind, trained, num_steps)
+    fitted: Any = fitted_scheduler(scheduler, kind, trained)
     assert prediction_type_of(fitted) == kind
     if "flow_shift" in fitted.config and kind == "flow_prediction":
         assert fitted.config["flow_shift"] == FLOW_SHIFT
     again = type(trained).from_config(fitted.config)
-    fitted_scheduler(again, kind, trained, num_steps)
+    fitted_scheduler(again, kind, trained)
 
 
 @pytest.mark.parametrize("kind", ["flow_prediction", "epsilon", "v_prediction"])
@@ -164,13 +163,9 @@ def test_predictions_mean_the_same_clip_at_every_step(name: str, kind: str) -> N
     if name not in (FLOW_CLASSES if kind == "flow_prediction" else DIFFUSION_CLASSES):
         pytest.skip("not for this prediction")
     trained: Any = trained_for(kind)
-    made = getattr(diffusers, name).from_config(
-        trained.config, **({"snr_shift_scale": 1.0} if name == "CogVideoXDDIMScheduler" else {})
-    )
-    scheduler: Any = fitted_scheduler(made, kind, trained, 8)
-    denoiser = GaussianDenoiser(
-        MEAN, 1e-6, kind, None if kind == "flow_prediction" else trained.alphas_cumprod
-    )
+    made = getattr(diffusers, name).from_config(trained.config)
+    scheduler: Any = fitted_scheduler(made, kind, trained)
+    denoiser = denoiser_for(kind, trained, 1e-6)
     set_timesteps(scheduler, 8, torch.device("cpu"))
     noise = torch.randn(1, 1, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     latents = noise * initial_noise_sigma(scheduler)
@@ -190,23 +185,23 @@ def test_predictions_mean_the_same_clip_at_every_step(name: str, kind: str) -> N
         (UniPCMultistepScheduler(prediction_type="flow_prediction"), "set use_flow_sigmas=True"),
         (FlowMatchEulerDiscreteScheduler(invert_sigmas=True), "with invert_sigmas=True: .* away from it"),
         (FlowMatchEulerDiscreteScheduler(num_train_timesteps=50), "num_train_timesteps=1000 .*, got 50"),
-        (FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), "fails at .* `mu` must be passed"),
+        (FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True), "fails with .* `mu` must be passed"),
         (DPMSolverMultistepScheduler(), "set for 'epsilon'"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, SchedulerMixin) else value,
 )
 def test_the_reason_names_the_setting(scheduler: SchedulerMixin, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        fitted_scheduler(scheduler, "flow_prediction", flow_scheduler(), NUM_STEPS)
+        fitted_scheduler(scheduler, "flow_prediction", flow_scheduler())
 
 
 def test_another_noise_schedule_than_that_of_the_training_is_refused() -> None:
     with pytest.raises(ValueError, match=r"another noise schedule .* DDIMScheduler.from_config\(pipeline"):
-        fitted_scheduler(DDIMScheduler(num_train_timesteps=50), "epsilon", DDIMScheduler(), NUM_STEPS)
+        fitted_scheduler(DDIMScheduler(num_train_timesteps=50), "epsilon", DDIMScheduler())
 
 
 def test_the_scheduler_is_left_as_it_is() -> None:
     scheduler: Any = DPMSolverMultistepScheduler.from_config(flow_scheduler().config)
     before = dict(scheduler.config)
-    fitted_scheduler(scheduler, "flow_prediction", flow_scheduler(), 4)
+    fitted_scheduler(scheduler, "flow_prediction", flow_scheduler())
     assert dict(scheduler.config) == before and scheduler.step_index is None

@@ -27,7 +27,7 @@ TOLERANCE = 0.1
 """How far a trial may end from the right sample: some schedulers stop at the least noise of the training."""
 
 TRIAL_STEPS = 8
-"""Steps of the trial beside that of the call: with many, a wrong path may end right by chance."""
+"""Steps of a trial: few, as with many a wrong path may end near the right sample."""
 
 _FLOW_SOLVERS = ("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler")
 FLOW_CLASSES = (
@@ -50,7 +50,7 @@ _SCHEDULER_ERRORS = (ArithmeticError, AssertionError, LookupError, RuntimeError,
 
 
 def fitted_scheduler(
-    scheduler: SchedulerMixin, prediction_type: str, trained: SchedulerMixin, num_inference_steps: int
+    scheduler: SchedulerMixin, prediction_type: str, trained: SchedulerMixin
 ) -> SchedulerMixin:
     """A copy of a scheduler for one call, which is known to lead from noise to the clip.
 
@@ -61,7 +61,6 @@ def fitted_scheduler(
         scheduler: Left as it is.
         prediction_type: What the denoiser predicts, a key of `SCHEDULERS`.
         trained: The model's own scheduler, whose noise schedule the denoiser was trained with.
-        num_inference_steps: Of the call.
 
     Raises:
         ValueError: If the scheduler does not fit, with the reason.
@@ -73,36 +72,31 @@ def fitted_scheduler(
         shift = config["shift"] if config["flow_shift"] == 1 else config["flow_shift"]
         settings = {"prediction_type": prediction_type, "use_flow_sigmas": True, "flow_shift": shift}
         scheduler = kind.from_config(config, **settings)  # type: ignore[attr-defined]
+    check_prediction_type(scheduler, prediction_type)
     classes = FLOW_CLASSES if is_flow else DIFFUSION_CLASSES
     if kind.__name__ not in classes:
         raise ValueError(
             f"`scheduler` {kind.__name__} does not fit a model with {prediction_type!r}: "
             f"use one of {', '.join(classes)}"
         )
-    check_prediction_type(scheduler, prediction_type)
     _check_noise_schedule(scheduler, is_flow, trained)
-    for num_steps in {TRIAL_STEPS, num_inference_steps}:
-        try:
-            distance = run_trial(scheduler, prediction_type, trained, num_steps)
-        except _SCHEDULER_ERRORS as error:
-            raise ValueError(
-                f"`scheduler` {kind.__name__} fails at {num_steps} steps{_settings_of(scheduler)}: {error}"
-            ) from error
-        if distance > TOLERANCE:
-            hint = f"use `make_scheduler` with {', '.join(SCHEDULERS[prediction_type])}"
-            if is_flow and kind.__name__ in _FLOW_SOLVERS:
-                hint = f"set use_flow_sigmas=True and no other sigmas, or {hint}"
-            raise ValueError(
-                f"`scheduler` {kind.__name__} does not lead from noise to the clip for a model with "
-                f"{prediction_type!r}{_settings_of(scheduler)}: on data whose only clip is known it ends "
-                f"{distance:.2g} away from it in {num_steps} steps; {hint}"
-            )
+    try:
+        distance = run_trial(scheduler, prediction_type, trained)
+    except _SCHEDULER_ERRORS as error:
+        raise ValueError(f"`scheduler` {kind.__name__} fails{_settings_of(scheduler)}: {error}") from error
+    if distance > TOLERANCE:
+        hint = f"use `make_scheduler` with {', '.join(SCHEDULERS[prediction_type])}"
+        if is_flow and kind.__name__ in _FLOW_SOLVERS:
+            hint = f"set use_flow_sigmas=True and no other sigmas, or {hint}"
+        raise ValueError(
+            f"`scheduler` {kind.__name__} does not lead from noise to the clip for a model with "
+            f"{prediction_type!r}{_settings_of(scheduler)}: on data whose only clip is known it ends "
+            f"{distance:.2g} away from it; {hint}"
+        )
     return scheduler
 
 
-def run_trial(
-    scheduler: SchedulerMixin, prediction_type: str, trained: SchedulerMixin, num_inference_steps: int
-) -> float:
+def run_trial(scheduler: SchedulerMixin, prediction_type: str, trained: SchedulerMixin) -> float:
     """How far a scheduler ends from the only clip there is, when the denoiser knows that clip.
 
     The prediction is then right at every noise level, and every method is exact, in however few steps: what
@@ -116,7 +110,7 @@ def run_trial(
     alphas_cumprod: Tensor | None = None if is_flow else trained.alphas_cumprod  # type: ignore[attr-defined]
     denoiser = GaussianDenoiser(clip, 1e-6, prediction_type, alphas_cumprod)
     generator = torch.Generator().manual_seed(0)
-    set_timesteps(scheduler, num_inference_steps, torch.device("cpu"))
+    set_timesteps(scheduler, TRIAL_STEPS, torch.device("cpu"))
     latents = torch.randn(clip.shape, generator=generator) * initial_noise_sigma(scheduler)
     extras = step_arguments(scheduler, [generator])
     for timestep in scheduler.timesteps:  # type: ignore[attr-defined]

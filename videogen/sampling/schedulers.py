@@ -203,7 +203,7 @@ def check_prediction_type(scheduler: SchedulerMixin, prediction_type: str) -> No
     expected = prediction_type_of(scheduler)
     if expected != prediction_type:
         raise ValueError(
-            f"{type(scheduler).__name__} is set for {expected!r}, but the model predicts {prediction_type!r}"
+            f"`scheduler` {type(scheduler).__name__} is set for {expected!r}, but the model predicts {prediction_type!r}"
         )
 
 
