@@ -184,7 +184,8 @@ PATTERNS = {"rank_pattern": {"to_out": 4}, "alpha_pattern": {"blocks.1.to_qkv": 
 
 def peft_folder(folder: Path, **options: Any) -> nn.Module:
     """A network with adapters that peft made, which peft has saved in the folder."""
-    config = LoraConfig(**{"r": 2, "lora_alpha": 3, "target_modules": r".*\.to_(qkv|out)"} | options)
+    settings: dict[str, Any] = {"r": 2, "lora_alpha": 3, "target_modules": r".*\.to_(qkv|out)"}
+    config = LoraConfig(**settings | options)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network: Any = get_peft_model(make(UViT3D), config)
@@ -192,7 +193,7 @@ def peft_folder(folder: Path, **options: Any) -> nn.Module:
             if "lora_" in name:
                 nn.init.normal_(parameter, std=0.1)
     network.save_pretrained(folder)
-    return network.eval()  # type: ignore[no-any-return]
+    return network.eval()
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,8 @@ def test_what_is_accepted_samples_the_data(name: str, kind: str) -> None:
         except ValueError:
             continue
         accepted.append(scheduler)
-        distilled = name in FOR_DISTILLED or fitted.config.get("stochastic_sampling", False)  # type: ignore[attr-defined]
+        settings = fitted.config  # type: ignore[attr-defined]
+        distilled = name in FOR_DISTILLED or settings.get("stochastic_sampling", False)
         assert gaussian_error(fitted, kind, trained) < (0.25 if distilled else 0.1)
     fitting = FLOW_CLASSES if kind == "flow_prediction" else DIFFUSION_CLASSES
     assert bool(accepted) == (name in fitting)

@@ -203,7 +203,8 @@ def check_prediction_type(scheduler: SchedulerMixin, prediction_type: str) -> No
     expected = prediction_type_of(scheduler)
     if expected != prediction_type:
         raise ValueError(
-            f"`scheduler` {type(scheduler).__name__} is set for {expected!r}, but the model predicts {prediction_type!r}"
+            f"`scheduler` {type(scheduler).__name__} is set for {expected!r}, but the model predicts "
+            f"{prediction_type!r}"
         )
 
 
