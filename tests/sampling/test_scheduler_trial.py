@@ -96,7 +96,9 @@ def variants(name: str, kind: str) -> list[SchedulerMixin]:
         if key in config
     }
     base = {key: value for key, value in wanted.items() if key in accepted}
-    changes = [{}] + [{key: value} for key, values in SETTINGS.items() if key in accepted for value in values]
+    changes: list[dict[str, Any]] = [{}] + [
+        {key: value} for key, values in SETTINGS.items() if key in accepted for value in values
+    ]
     made = []
     for change in changes:
         try:
@@ -142,7 +144,7 @@ def test_what_is_accepted_samples_the_data(name: str, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["flow_prediction", "epsilon", "v_prediction"])
 @pytest.mark.parametrize("name", sorted({*FLOW_CLASSES, *DIFFUSION_CLASSES}))
 def test_from_config_of_the_models_own_scheduler_fits(name: str, kind: str) -> None:
-    """`pipeline.scheduler = Scheduler.from_config(pipeline.scheduler.config)`, as users of diffusers type it."""
+    """`pipeline.scheduler = Scheduler.from_config(pipeline.scheduler.config)`, as in diffusers."""
     trained: Any = trained_for(kind)
     scheduler = getattr(diffusers, name).from_config(trained.config)
     fits = name in (FLOW_CLASSES if kind == "flow_prediction" else DIFFUSION_CLASSES)

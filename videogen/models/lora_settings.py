@@ -26,8 +26,10 @@ METADATA = "lora_adapter_metadata"
 """Where diffusers keeps the configuration, in the header of the file."""
 
 _ALPHA_FIELDS = ("lora_alpha", "network_alpha", "ss_network_alpha")  # ss: of kohya's scripts
-_PLAIN_FIELDS = ("peft_type", "r", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "bias")
-_PLAIN_FIELDS += ("lora_bias", "modules_to_save", "init_lora_weights")
+_PLAIN_FIELDS = (
+    *("peft_type", "r", "rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "bias"),
+    *("lora_bias", "modules_to_save", "init_lora_weights"),
+)
 _PYTHON_WORDS = {"True": "true", "False": "false", "None": "null"}
 
 # What is read here, and what mattered to the training alone or only repeats which modules are adapted.
