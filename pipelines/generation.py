@@ -6,7 +6,6 @@ do (saving, loading, devices, offloading), at the price of an import that takes 
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -28,8 +27,8 @@ from videogen.pipelines.latent_generation import ClipDefaults, LatentGenerator, 
 from videogen.pipelines.output import VideoPipelineOutput
 from videogen.sampling.guidance_kinds import ClassifierFreeGuidance, Guidance, GuidanceCall
 from videogen.sampling.noise import clip_generators
+from videogen.sampling.scheduler_trial import fitted_scheduler
 from videogen.sampling.schedulers import (
-    check_prediction_type,
     initial_noise_sigma,
     make_scheduler,
     prediction_type_of,
@@ -87,6 +86,7 @@ class TextToVideo(LatentGenerator):
     ) -> None:
         super().__init__(vae, text_encoder, GenerationDefaults(**(defaults or {})), codec_hash)
         self.unet, self.scheduler = unet, scheduler
+        self._trained_scheduler = scheduler  # users may set another one
         # Without a scheduler it may be unknown: there are no steps either.
         own = "" if scheduler is None else prediction_type_of(scheduler)
         self.prediction_type = prediction_type or own
@@ -330,10 +330,9 @@ class TextToVideo(LatentGenerator):
         """
         own: SchedulerMixin = read_arguments(scheduler=self.scheduler)["scheduler"]
         if isinstance(chosen, str):
-            scheduler = make_scheduler(chosen, self.prediction_type, own)
-        else:
-            scheduler = copy.deepcopy(own if chosen is None else chosen)
-        check_prediction_type(scheduler, self.prediction_type)
+            chosen = make_scheduler(chosen, self.prediction_type, own)
+        asked = own if chosen is None else chosen
+        scheduler = fitted_scheduler(asked, self.prediction_type, self._trained_scheduler or asked)
         most = scheduler.config["num_train_timesteps"]  # type: ignore[attr-defined]
         if num_inference_steps > most:
             raise ValueError(

@@ -14,7 +14,7 @@ from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.models.attention import set_attention_backend
 from videogen.models.dit import DiT3D
 from videogen.models.gan import GANGenerator3D
-from videogen.models.lora import LORA_NAME, merge_lora, parse_lora_option, read_lora
+from videogen.models.lora import lora_files, merge_lora, parse_lora_option, read_lora
 from videogen.models.packing import pack_for_inference
 from videogen.models.rnn import RecurrentVAE3D
 from videogen.models.transformer import MaskedTransformer3D
@@ -276,13 +276,11 @@ def split_lora_choice(choice: LoraChoice) -> tuple[str, float]:
 
 
 def lora_hash(path: str) -> str:
-    """SHA-256 over adapters and the words beside them."""
-    folder = Path(path)
-    files = [folder / LORA_NAME, folder / WORDS_NAME] if folder.is_dir() else [folder]
+    """SHA-256 over adapters, what peft says of them, and the words beside them."""
+    words = Path(path) / WORDS_NAME
     total = hashlib.sha256()
-    for file in files:
-        if file.is_file():
-            total.update(file.read_bytes())
+    for file in [*lora_files(path), words] if words.is_file() else lora_files(path):
+        total.update(file.read_bytes())
     return total.hexdigest()
 
 

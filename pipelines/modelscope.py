@@ -13,7 +13,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from videogen.codec.image_autoencoder import ImageAutoencoder
 from videogen.models.unet3d import UNet3D
 from videogen.pipelines.generation import TextToVideo
-from videogen.pipelines.modelscope_folder import PAD_TOKEN_ID, modelscope_defaults
+from videogen.pipelines.modelscope_folder import modelscope_defaults
 from videogen.pipelines.text_to_video import TextToVideoPipeline
 from videogen.text.pretrained import CLIPTextEncoder
 
@@ -91,4 +91,4 @@ class ModelScopePipeline(TextToVideoPipeline):
     @property
     def prompt_encoder(self) -> CLIPTextEncoder:
         """The text contract around `text_encoder` and `tokenizer`."""
-        return CLIPTextEncoder(self.tokenizer, self.text_encoder, PAD_TOKEN_ID)
+        return CLIPTextEncoder(self.tokenizer, self.text_encoder)

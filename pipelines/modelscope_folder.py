@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 PIPELINES = ("TextToVideoSDPipeline", "VideoToVideoSDPipeline", "ModelScopePipeline")
 
-# "!", as in OpenCLIP, whose text encoder this is; some of the tokenizers in these folders say otherwise.
 PAD_TOKEN_ID = 0
+"""Where a tokenizer names no pad token: that of OpenCLIP, whose text encoder this is."""
 
 _KNOWN_CLASSES = {
     "vae": ("AutoencoderKL",),
@@ -75,7 +75,7 @@ def read_modelscope(folder: Path, dtype: torch.dtype, device: str | torch.device
 def modelscope_generator(parts: dict[str, Any]) -> dict[str, Any]:
     """The arguments of `TextToVideo` for what `read_modelscope` gives: the networks behind our contracts."""
     parts = dict(parts)
-    encoder = CLIPTextEncoder(parts.pop("tokenizer"), parts["text_encoder"], PAD_TOKEN_ID)
+    encoder = CLIPTextEncoder(parts.pop("tokenizer"), parts["text_encoder"])
     return parts | {"vae": ImageAutoencoder(parts["vae"]), "text_encoder": encoder}
 
 
@@ -132,9 +132,12 @@ def _read_tokenizer(folder: Path) -> CLIPTokenizer:
         if missing:
             raise ValueError(f"{folder / missing[0]} is missing")
     try:
-        return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, TypeError, ValueError) as error:
         raise ValueError(f"{folder} holds no tokenizer that can be read: {error}") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.convert_ids_to_tokens(PAD_TOKEN_ID)
+    return tokenizer
 
 
 def _read_text_encoder(folder: Path, dtype: torch.dtype) -> CLIPTextModel:

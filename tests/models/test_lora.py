@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from diffusers import TextToVideoSDPipeline
 from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
 from peft import (
     LoraConfig,
+    get_peft_model,
     get_peft_model_state_dict,
     inject_adapter_in_model,
     set_peft_model_state_dict,
@@ -28,6 +30,7 @@ from videogen.models.lora import (
     read_lora,
     save_lora,
 )
+from videogen.models.lora_settings import METADATA, PEFT_CONFIG_NAME, PEFT_NAME
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
 
@@ -176,6 +179,157 @@ def test_adapters_of_another_model_are_refused_and_change_nothing(tmp_path: Path
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+PATTERNS = {"rank_pattern": {"to_out": 4}, "alpha_pattern": {"blocks.1.to_qkv": 9, r"^blocks\.0\.to_out": 5}}
+
+
+def peft_folder(folder: Path, **options: Any) -> nn.Module:
+    """A network with adapters that peft made, which peft has saved in the folder."""
+    settings: dict[str, Any] = {"r": 2, "lora_alpha": 3, "target_modules": r".*\.to_(qkv|out)"}
+    config = LoraConfig(**settings | options)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network: Any = get_peft_model(make(UViT3D), config)
+        for name, parameter in network.named_parameters():
+            if "lora_" in name:
+                nn.init.normal_(parameter, std=0.1)
+    network.save_pretrained(folder)
+    return network.eval()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"lora_alpha": 16},
+        {"use_rslora": True},
+        PATTERNS,
+        PATTERNS | {"use_rslora": True},
+        {"target_modules": r".*\.(conv_time|cross_to_kv)", "lora_alpha": 16},
+        {"init_lora_weights": "orthogonal", "lora_dropout": 0.3},
+    ],
+    ids=str,
+)
+def test_folders_of_peft_come_in_as_strong_as_peft_has_them(options: dict[str, Any], tmp_path: Path) -> None:
+    expected = predict(peft_folder(tmp_path, **options))
+    assert (predict(make(UViT3D)) - expected).abs().max() > 1e-2
+    renamed = shutil.copy(tmp_path / PEFT_NAME, tmp_path / "mine.safetensors")
+    for path in (tmp_path, tmp_path / PEFT_NAME, renamed):
+        ours = make(UViT3D)
+        merge_lora(ours, read_lora(path))
+        assert (predict(ours) - expected).abs().max() < 1e-4
+
+
+def test_a_folder_of_peft_without_its_configuration_does_not_say_how_strong_it_is(tmp_path: Path) -> None:
+    peft_folder(tmp_path)
+    (tmp_path / PEFT_CONFIG_NAME).unlink()
+    with pytest.raises(ValueError, match=r"does not say how strong .* adapter_config.json"):
+        read_lora(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"use_dora": True}, "sets use_dora=True"),
+        ({"bias": "all"}, "sets bias='all'"),
+        ({"lora_bias": True}, "sets lora_bias=True"),
+        ({"modules_to_save": ["conv_out"]}, "sets modules_to_save="),
+        ({"layer_replication": [[0, 2]]}, "sets layer_replication="),
+        ({"fan_in_fan_out": True}, "sets fan_in_fan_out=True"),
+        ({"of_next_year": {"size": 1}}, "sets of_next_year="),
+        ({"init_lora_weights": "pissa"}, "sets init_lora_weights='pissa'"),
+        ({"peft_type": "LOHA"}, "of the type 'LOHA'"),
+        ({"lora_alpha": "16"}, "lora_alpha must be a finite number"),
+        ({"lora_alpha": 0}, "lora_alpha must be a finite number other than 0"),
+        ({"lora_alpha": True}, "lora_alpha must be a finite number"),
+        ({"r": 3}, "of rank 2 .* its settings say 3"),
+        ({"r": 2.5}, "r must be a whole number"),
+        ({"alpha_pattern": {"to_(": 1}}, "alpha_pattern holds the expression"),
+        ({"alpha_pattern": {"to_out": None}}, "must be a finite number"),
+        ({"alpha_pattern": ["to_out"]}, "alpha_pattern must give numbers by module"),
+        ({"rank_pattern": {"to_out": 3}}, "of rank 2 .* its settings say 3"),
+        ({"use_rslora": "yes"}, "use_rslora must be true or false"),
+        ([], "must hold a JSON object"),
+    ],
+    ids=str,
+)
+def test_what_is_not_understood_of_peft_is_refused_by_name(said: Any, message: str, tmp_path: Path) -> None:
+    peft_folder(tmp_path)
+    config = tmp_path / PEFT_CONFIG_NAME
+    written = json.loads(config.read_text())
+    config.write_text(json.dumps(written | said if isinstance(said, dict) else said))
+    with pytest.raises(ValueError, match=message):
+        read_lora(tmp_path)
+    if isinstance(said, dict):
+        tensors = load_file(tmp_path / PEFT_NAME)
+        header = {f"unet.{key}": value for key, value in (written | said).items()}
+        save_file(tensors, tmp_path / "mine.safetensors", {METADATA: json.dumps(header)})
+        config.unlink()
+        with pytest.raises(ValueError, match=message):
+            read_lora(tmp_path / "mine.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("header", "scale"),
+    [
+        ({"lora_alpha": "16"}, 8.0),
+        ({"ss_network_alpha": "1.0", "ss_network_dim": "2"}, 0.5),
+        ({"network_alpha": "4", "lora_alpha": "4.0"}, 2.0),
+        ({"lora_alpha": "16", "use_rslora": "True"}, 16 / 2**0.5),
+        ({"ss_network_alpha": "None"}, 1.0),
+        ({"lora_alpha": "16", "alpha_pattern": '{"a": 2}'}, 1.0),
+        ({}, 1.0),
+    ],
+)
+def test_plain_fields_of_a_header_are_read(header: dict[str, str], scale: float, tmp_path: Path) -> None:
+    factors = {"unet.a.lora_A.weight": torch.ones(2, 3), "unet.a.lora_B.weight": torch.ones(3, 2)}
+    save_file(factors, tmp_path / LORA_NAME, header)
+    assert read_lora(tmp_path).scales["a"] == pytest.approx(scale)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ({"lora_alpha": "sixteen"}, "lora_alpha must be a finite number"),
+        ({"lora_alpha": "16", "ss_network_alpha": "8"}, "says alpha differently"),
+        ({"use_dora": "True"}, "sets use_dora=True"),
+        ({"use_rslora": "true"}, "does not say how strong"),
+        ({METADATA: '{"unet.r": 2, "text_encoder.r": 4}'}, "sets text_encoder.r=4"),
+        ({METADATA: "["}, "broken header"),
+    ],
+)
+def test_headers_that_are_not_understood(header: dict[str, str], message: str, tmp_path: Path) -> None:
+    factors = {"unet.a.lora_A.weight": torch.ones(2, 3), "unet.a.lora_B.weight": torch.ones(3, 2)}
+    save_file(factors, tmp_path / LORA_NAME, header)
+    with pytest.raises(ValueError, match=message):
+        read_lora(tmp_path)
+
+
+def test_a_header_and_a_configuration_that_differ_are_refused(tmp_path: Path) -> None:
+    peft_folder(tmp_path)
+    save_file(load_file(tmp_path / PEFT_NAME), tmp_path / PEFT_NAME, {"lora_alpha": "16"})
+    with pytest.raises(ValueError, match=r"lora_alpha is 16 in the header .* and 3 in .*adapter_config.json"):
+        read_lora(tmp_path)
+
+
+def test_a_folder_with_two_files_of_adapters_is_not_guessed_at(tmp_path: Path) -> None:
+    adapted(UViT3D, tmp_path)
+    peft_folder(tmp_path)
+    with pytest.raises(ValueError, match=r"holds both .* give the file"):
+        read_lora(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2])
+def test_factors_of_a_few_bits_are_read(dtype: torch.dtype, tmp_path: Path) -> None:
+    adapted(UViT3D, tmp_path)
+    rounded = {name: tensor.to(dtype) for name, tensor in load_file(tmp_path / LORA_NAME).items()}
+    save_file(rounded, tmp_path / "few.safetensors")
+    save_file({name: tensor.float() for name, tensor in rounded.items()}, tmp_path / "many.safetensors")
+    few, many = make(UViT3D), make(UViT3D)
+    merge_lora(few, read_lora(tmp_path / "few.safetensors"))
+    merge_lora(many, read_lora(tmp_path / "many.safetensors"))
+    assert torch.equal(predict(few), predict(many))
+
+
 @pytest.mark.parametrize(
     ("tensors", "message"),
     [
@@ -183,6 +337,14 @@ def test_adapters_of_another_model_are_refused_and_change_nothing(tmp_path: Path
         ({}, "holds no adapters"),
         ({"unet.a.hada_w1_a": torch.ones(2, 3)}, "is no LoRA of a denoiser: it holds unet.a.hada_w1_a"),
         ({"unet.a.lora_A.weight": torch.full((2, 3), torch.nan)}, "NaN or infinity"),
+        (
+            {"unet.a.lora_A.weight": torch.full((2, 3), torch.nan).to(torch.float8_e4m3fn)},
+            "NaN or infinity",
+        ),
+        ({"unet.a.lora_A.weight": torch.ones(2, 3, dtype=torch.int8)}, "as torch.int8: save its factors as"),
+        ({"unet.a.lora_A.weight": torch.ones(3)}, r"of shape \(3,\), which is no factor"),
+        ({"unet.a.lora_A.weight": torch.ones(0, 3)}, r"of shape \(0, 3\), which is no factor"),
+        ({"a.lora_A.weight": torch.ones(2, 3), "a.weight_scale": torch.ones(1)}, "it holds a.weight_scale"),
     ],
 )
 def test_files_that_are_no_adapters(tensors: dict[str, Tensor], message: str, tmp_path: Path) -> None:

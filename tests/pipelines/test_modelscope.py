@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -149,10 +150,30 @@ def test_sample_size_may_be_one_number(folder: Path) -> None:
     assert (defaults.height, defaults.width) == (40, 40)
 
 
-def test_padding_is_zero_whatever_the_tokenizer_says(folder: Path) -> None:
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize(("pad_token", "pad_token_id"), [("!", 0), ("<|endoftext|>", 21), ("red</w>", 19)])
+def test_prompts_are_padded_as_diffusers_pads_them(
+    folder: Path, loader: str, pad_token: str, pad_token_id: int
+) -> None:
+    shutil.rmtree(folder / "tokenizer")
+    write_clip_tokenizer(folder / "tokenizer", pad_token)
+    theirs = TextToVideoSDPipeline.from_pretrained(folder)
+    expected = theirs.encode_prompt(PROMPT, "cpu", 1, False)[0]
+    pipeline: Any = LOADERS[loader](folder)
+    encoder = pipeline.text_encoder if loader == "load_generator" else pipeline.prompt_encoder
+    assert encoder.pad_token_id == pad_token_id
+    torch.testing.assert_close(pipeline.encode_prompt(PROMPT)[0], expected)
+
+
+def test_a_tokenizer_without_pad_token_pads_with_that_of_openclip(folder: Path) -> None:
     expected = load(folder).encode_prompt(PROMPT)[0]
-    edit_json(folder / "tokenizer" / "tokenizer_config.json", pad_token="<|endoftext|>")
-    assert torch.equal(load(folder).encode_prompt(PROMPT)[0], expected)
+    edit_json(folder / "tokenizer" / "tokenizer_config.json", pad_token=None)
+    assert CLIPTokenizer.from_pretrained(folder / "tokenizer").pad_token is None
+    pipeline: Any = load(folder)
+    assert torch.equal(pipeline.encode_prompt(PROMPT)[0], expected)
+    pipeline.tokenizer.pad_token = None
+    with pytest.raises(ValueError, match="`tokenizer` must have a pad token"):
+        pipeline.encode_prompt(PROMPT)
 
 
 def test_what_is_cut_off_or_too_long_is_warned_of(folder: Path) -> None:

@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from videogen.alignment import aligned
+from videogen.models.lora_settings import METADATA, PEFT_CONFIG_NAME, PEFT_NAME, read_settings
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -39,11 +40,15 @@ TARGETS = re.compile(
 )
 """Full names of the modules that are adapted."""
 
-_METADATA = "lora_adapter_metadata"  # where diffusers keeps the configuration, in the header of the file
+_PEFT_PREFIX = "base_model.model."
 _PREFIX = re.compile(r"^(unet\.|base_model\.model\.)+")
 # Old names of the two factors, in diffusers before peft, beside the present ones.
 _FACTORS = {".lora_A.weight": 0, ".lora_B.weight": 1, ".lora.down.weight": 0, ".lora.up.weight": 1}
 _ALPHA = ".alpha"
+_FACTOR_DTYPES = (
+    *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
+    *(torch.float8_e4m3fn, torch.float8_e4m3fnuz, torch.float8_e5m2, torch.float8_e5m2fnuz),
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,7 @@ class Lora:
     Attributes:
         path: The file.
         factors: For each adapted module A and B, `(rank, ...)` and `(out, rank, ...)`.
-        scales: For each of them, alpha / rank.
+        scales: For each of them, alpha / rank, or alpha / sqrt(rank) where they are rank-stabilised.
     """
 
     path: Path
@@ -119,7 +124,7 @@ def save_lora(denoiser: nn.Module, folder: str | Path) -> Path:
     }
     metadata = {
         "format": "pt",
-        _METADATA: json.dumps({f"unet.{key}": value for key, value in settings.items()}, sort_keys=True),
+        METADATA: json.dumps({f"unet.{key}": value for key, value in settings.items()}, sort_keys=True),
     }
     path = Path(folder) / LORA_NAME
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -134,58 +139,104 @@ def save_lora(denoiser: nn.Module, folder: str | Path) -> Path:
 
 
 def find_lora(path: str | Path) -> Path:
-    """The file of adapters at `path`, a file or the folder that holds it.
+    """The file of adapters at `path`, a file or the folder that holds it, ours or peft's.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is none, or one of ours beside one of peft's.
     """
-    file = Path(path) / LORA_NAME if Path(path).is_dir() else Path(path)
-    if not file.is_file():
-        raise ValueError(f"no LoRA at {str(path)!r}: {file} is missing")
-    return file
+    folder = Path(path)
+    if not folder.is_dir():
+        if not folder.is_file():
+            raise ValueError(f"no LoRA at {str(path)!r}: there is no such file or folder")
+        return folder
+    found = [folder / name for name in (LORA_NAME, PEFT_NAME) if (folder / name).is_file()]
+    if not found:
+        raise ValueError(
+            f"no LoRA at {str(path)!r}: {folder / LORA_NAME} is missing, and {PEFT_NAME} of peft"
+        )
+    if len(found) > 1:
+        raise ValueError(
+            f"{folder} holds both {LORA_NAME} and {PEFT_NAME}: give the file instead of the folder"
+        )
+    return found[0]
+
+
+def lora_files(path: str | Path) -> list[Path]:
+    """The file of adapters at `path`, and peft's configuration where it lies beside it.
+
+    Raises:
+        ValueError: See `find_lora`.
+    """
+    file = find_lora(path)
+    return [name for name in (file, file.with_name(PEFT_CONFIG_NAME)) if name.is_file()]
 
 
 def read_lora(path: str | Path) -> Lora:
     """Read adapters that we, diffusers or peft wrote.
 
     Args:
-        path: The file, or the folder that holds `pytorch_lora_weights.safetensors`.
+        path: The file, or the folder that holds `pytorch_lora_weights.safetensors` (diffusers' and ours) or
+            `adapter_model.safetensors` with its `adapter_config.json` (peft's).
 
     Raises:
-        ValueError: If it is missing, broken, or holds anything but adapters of a denoiser.
+        ValueError: If it is missing, broken, holds anything but adapters of a denoiser, or does not say how
+            strong they are.
     """
     file = find_lora(path)
     try:
         with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata() or {}
+            header = opened.metadata() or {}
             tensors = {name: aligned(opened.get_tensor(name)) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{file} cannot be read as safetensors, it may be truncated: {error}") from error
+    is_peft = file.name == PEFT_NAME or any(key.startswith(_PEFT_PREFIX) for key in tensors)
+    settings = read_settings(file, header, is_peft=is_peft)
+    factors, alphas = _read_factors(file, tensors)
+    scales: dict[str, float] = {}
+    for module, (a, _) in factors.items():
+        rank, said = len(a), settings.rank_of(module)
+        if said is not None and said != rank:
+            raise ValueError(f"{file} holds adapters of rank {rank} for {module}, its settings say {said}")
+        alpha = alphas.get(module, settings.alpha_of(module))
+        if alpha is None and (is_peft or settings.use_rslora):
+            raise ValueError(
+                f"{file} does not say how strong its adapters are: put peft's {PEFT_CONFIG_NAME}, with its "
+                "`lora_alpha`, beside it"
+            )
+        # Adapters that diffusers wrote without an alpha are as strong as they are.
+        scales[module] = 1.0 if alpha is None else settings.scale(alpha, rank)
+    return Lora(file, factors, scales)
+
+
+def _read_factors(
+    file: Path, tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, float]]:
+    """A and B of each module, and the alphas that are tensors of their own."""
     halves: dict[str, dict[int, Tensor]] = {}
     alphas: dict[str, float] = {}
     for key, tensor in tensors.items():
         name = _PREFIX.sub("", key)
         ending = next((ending for ending in _FACTORS if name.endswith(ending)), None)
-        if not bool(torch.isfinite(tensor).all()):
-            raise ValueError(f"{file} holds NaN or infinity: {key}")
-        if ending is not None:
-            halves.setdefault(name.removesuffix(ending), {})[_FACTORS[ending]] = tensor
-        elif name.endswith(_ALPHA) and tensor.numel() == 1:
-            alphas[name.removesuffix(_ALPHA)] = tensor.item()
-        else:
+        if name.endswith(_ALPHA) and tensor.numel() == 1:
+            alphas[name.removesuffix(_ALPHA)] = float(tensor.float())
+        elif ending is None:
             raise ValueError(f"{file} is no LoRA of a denoiser: it holds {key}")
+        elif tensor.dtype not in _FACTOR_DTYPES:
+            raise ValueError(f"{file} holds {key} as {tensor.dtype}: save its factors as float32 or float16")
+        elif tensor.dim() < 2 or 0 in tensor.shape:
+            raise ValueError(
+                f"{file} holds {key} of shape {tuple(tensor.shape)}, which is no factor of a LoRA"
+            )
+        else:
+            halves.setdefault(name.removesuffix(ending), {})[_FACTORS[ending]] = tensor
+        if not bool(torch.isfinite(tensor.float()).all()):
+            raise ValueError(f"{file} holds NaN or infinity: {key}")
     incomplete = sorted(module for module, found in halves.items() if len(found) < 2)
     if not halves:
         raise ValueError(f"{file} holds no adapters")
     if incomplete:
         raise ValueError(f"{file} lacks half of the adapter of {incomplete[0]}")
-    factors = {module: (found[0], found[1]) for module, found in halves.items()}
-    settings = _settings(file, metadata)
-    scales = {
-        module: alphas.get(module, _alpha_of(settings, module, len(a))) / len(a)
-        for module, (a, _) in factors.items()
-    }
-    return Lora(file, factors, scales)
+    return {module: (found[0], found[1]) for module, found in halves.items()}, alphas
 
 
 def merge_lora(denoiser: nn.Module, lora: Lora, scale: float = 1.0) -> None:
@@ -230,23 +281,3 @@ def parse_lora_option(text: str) -> tuple[str, float]:
     if not path or not math.isfinite(scale):
         raise ValueError(f"a LoRA must be PATH or PATH:SCALE with a finite scale, got {text!r}")
     return path, scale
-
-
-def _settings(file: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
-    """The configuration in the file's header; empty where there is none."""
-    try:
-        found = json.loads(metadata.get(_METADATA, "{}"))
-        settings = {key.removeprefix("unet."): value for key, value in found.items()}
-    except (ValueError, AttributeError) as error:
-        raise ValueError(f"{file} has a broken header: {error}") from error
-    if settings.get("use_dora") or settings.get("use_rslora"):
-        raise ValueError(f"{file} is a LoRA with DoRA or rank-stabilised scales, which cannot be merged here")
-    return settings
-
-
-def _alpha_of(settings: Mapping[str, Any], module: str, rank: int) -> float:
-    """The alpha of a module; its rank, for a scale of 1, where the file does not say."""
-    for pattern, alpha in (settings.get("alpha_pattern") or {}).items():
-        if re.fullmatch(rf"(.*\.)?{pattern}", module):
-            return float(alpha)
-    return float(settings.get("lora_alpha", rank))

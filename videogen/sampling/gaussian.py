@@ -15,13 +15,13 @@ class GaussianDenoiser:
     It is a network to a sampler: it is given scaled latents and the timestep, nothing else.
 
     Attributes:
-        mean: Of the data.
+        mean: Of the data, one for all or of the shape of the latents.
         std: Of the data.
         prediction_type: As for `predict_clean`.
         alphas_cumprod: Of the noise schedule, `(T,)`; None for a flow, whose time is `timestep / 1000`.
     """
 
-    mean: float
+    mean: float | Tensor
     std: float
     prediction_type: str
     alphas_cumprod: Tensor | None = None
@@ -44,7 +44,7 @@ class GaussianDenoiser:
         """Factors of the clean values and of the noise; between whole timesteps log sigma is linear."""
         if self.alphas_cumprod is None:
             return 1 - timestep / 1000, timestep / 1000
-        alphas = self.alphas_cumprod.double()
+        alphas = self.alphas_cumprod.double().clamp(min=2**-24)  # as diffusers has it of pure noise
         log_sigmas = 0.5 * ((1 - alphas) / alphas).log()
         low = min(max(int(timestep), 0), len(alphas) - 2)
         sigma = torch.lerp(log_sigmas[low], log_sigmas[low + 1], timestep - low).exp().item()

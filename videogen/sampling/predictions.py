@@ -31,6 +31,8 @@ def signal_and_noise(scheduler: SchedulerMixin, timestep: Tensor | float) -> tup
     if sigmas is None:  # DDPM, DDIM and what is made like them know a timestep by its number alone
         alpha_cumprod = float(scheduler.alphas_cumprod[int(timestep)])  # type: ignore[attr-defined]
         return alpha_cumprod**0.5, (1 - alpha_cumprod) ** 0.5
+    if type(scheduler).__name__ == "KDPM2DiscreteScheduler" and not scheduler.state_in_first_order:  # type: ignore[attr-defined]
+        sigmas = scheduler.sigmas_interpol  # type: ignore[attr-defined] # latents are half a step on
     step_idx = scheduler.step_index  # type: ignore[attr-defined]
     if step_idx is None:
         step_idx = scheduler.index_for_timestep(timestep)  # type: ignore[attr-defined]

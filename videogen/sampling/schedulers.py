@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 FLOW_SHIFT = 3.0
 """Time shift of flow schedulers (Esser et al. 2024, arXiv:2403.03206, eq. 23): more steps at high noise."""
 
+FLOW_TIMESTEPS = 1000
+"""Timesteps are the time of a flow, in [0, 1], times this."""
+
 _SOLVER_ON_FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": FLOW_SHIFT}
 
 # Latents have no bounds to clip to; a model whose own scheduler says otherwise is heard.
@@ -179,10 +182,20 @@ def check_scheduler_name(name: str, prediction_type: str) -> None:
 
 
 def prediction_type_of(scheduler: SchedulerMixin) -> str:
-    """What the denoiser must predict: `flow_prediction`, `epsilon`, `v_prediction` or `sample`."""
+    """What the denoiser must predict: `flow_prediction`, `epsilon`, `v_prediction` or `sample`.
+
+    Raises:
+        ValueError: If the scheduler does not say it.
+    """
     if type(scheduler).__name__.startswith("FlowMatch"):
         return "flow_prediction"
-    return scheduler.config["prediction_type"]  # type: ignore[attr-defined]
+    config = scheduler.config  # type: ignore[attr-defined]
+    if "prediction_type" not in config:
+        raise ValueError(
+            f"`scheduler` {type(scheduler).__name__} is of no use here: it does not say what the denoiser "
+            f"predicts, one of {', '.join(SCHEDULERS)}"
+        )
+    return config["prediction_type"]
 
 
 def check_prediction_type(scheduler: SchedulerMixin, prediction_type: str) -> None:
@@ -190,7 +203,8 @@ def check_prediction_type(scheduler: SchedulerMixin, prediction_type: str) -> No
     expected = prediction_type_of(scheduler)
     if expected != prediction_type:
         raise ValueError(
-            f"{type(scheduler).__name__} is set for {expected!r}, but the model predicts {prediction_type!r}"
+            f"`scheduler` {type(scheduler).__name__} is set for {expected!r}, but the model predicts "
+            f"{prediction_type!r}"
         )
 
 

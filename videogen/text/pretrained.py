@@ -40,7 +40,7 @@ class CLIPTextEncoder:
         pad_token_id: the id to pad with in place of the tokenizer's own.
 
     Raises:
-        ValueError: `pad_token_id` is no id of the model.
+        ValueError: The id to pad with is no id of the model, or the tokenizer has no pad token.
     """
 
     def __init__(
@@ -50,11 +50,14 @@ class CLIPTextEncoder:
         pad_token_id: int | None = None,
     ) -> None:
         vocab_size = text_encoder.config.vocab_size
-        if pad_token_id is not None and not 0 <= pad_token_id < vocab_size:
+        if tokenizer.pad_token_id is None:
+            raise ValueError("`tokenizer` must have a pad token, to fill up prompts: set its `pad_token`")
+        pad_token_id = tokenizer.pad_token_id if pad_token_id is None else pad_token_id
+        if not 0 <= pad_token_id < vocab_size:
             raise ValueError(f"`pad_token_id` must be in [0, {vocab_size}), got {pad_token_id}")
         self.tokenizer = tokenizer
         self.text_encoder = text_encoder
-        self.pad_token_id = tokenizer.pad_token_id if pad_token_id is None else pad_token_id
+        self.pad_token_id = pad_token_id
 
     @classmethod
     def from_pretrained(
