@@ -2,7 +2,7 @@
 
     python -m videogen.data.emoji.fetch FOLDER
 
-downloads them with `npm pack` (740 MB) and leaves a folder of 40 MB. What is animated is kept, in one skin
+downloads them with `npm pack` (740 MB) and leaves a folder of 45 MB. What is animated is kept, in one skin
 tone and without the variants of gender and hair, at 96x96 pixels and 8 frames a second. The artwork is
 Microsoft's Fluent Emoji and the packages are LobeHub's, both under the MIT License, as are emojibase-data
 (the names) and emojilib (the keywords); keep the notice that is written beside the artwork when you pass it
