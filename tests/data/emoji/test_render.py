@@ -26,12 +26,12 @@ def artwork(artwork_folder: Path) -> Artwork:
 
 
 def scene_at(
-    tracks: list[tuple[float, float, float, float, float]], idx: int = 9, tick: int = 0, **backdrop: str
+    tracks: list[tuple[float, float, float, float, float]], idx: int = 9, tick: int = 0, colour: str = "black"
 ) -> EmojiScene:
     """One frame for each place of subject `idx`."""
     item = EmojiObject(idx, f"subject {idx}", "medium", "still")
     track = np.array([tracks], dtype=np.float32)
-    return EmojiScene((item,), track, (tick,), Backdrop(**{"colour": "black", **backdrop}))
+    return EmojiScene((item,), track, (tick,), Backdrop(colour))
 
 
 def to_bytes(pixels: torch.Tensor) -> torch.Tensor:

@@ -226,7 +226,8 @@ def _read_loop(picture: Image.Image, path: Path) -> list[Image.Image]:
         raise ValueError(f"{path} must be animated, got a single frame")
     if not picture.has_transparency_data:
         raise ValueError(f"{path} must have transparency, got mode {picture.mode}")
-    stored, ends = [], []
+    stored: list[Image.Image] = []
+    ends: list[int] = []
     for frame_idx in range(num_frames):
         picture.seek(frame_idx)
         stored.append(picture.convert("RGBA").convert("RGBa"))

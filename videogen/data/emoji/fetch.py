@@ -2,7 +2,7 @@
 
     python -m videogen.data.emoji.fetch FOLDER
 
-downloads them with `npm pack` (740 MB) and leaves a folder of 40 MB. What is animated is kept, in one skin
+downloads them with `npm pack` (740 MB) and leaves a folder of 45 MB. What is animated is kept, in one skin
 tone and without the variants of gender and hair, at 96x96 pixels and 8 frames a second. The artwork is
 Microsoft's Fluent Emoji and the packages are LobeHub's, both under the MIT License, as are emojibase-data
 (the names) and emojilib (the keywords); keep the notice that is written beside the artwork when you pass it
@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from videogen.data.emoji.artwork import NUM_TICKS, SPRITE_SIZE, TICK_MS
 
@@ -171,7 +171,8 @@ def _animations(package: Path) -> Iterator[tuple[str, Image.Image]]:
 
 def _write_loop(picture: Image.Image, path: Path) -> None:
     """Write an animation at as many moments as a loop has frames; all are made to last as long."""
-    frames, ends = [], []
+    frames: list[Image.Image] = []
+    ends: list[int] = []
     for frame_idx in range(getattr(picture, "n_frames", 1)):
         picture.seek(frame_idx)
         frame = picture.convert("RGBA").resize((SPRITE_SIZE, SPRITE_SIZE), Image.Resampling.LANCZOS)
