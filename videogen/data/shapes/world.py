@@ -262,8 +262,18 @@ def place(
     """
     if num_frames < 1:
         raise ValueError(f"`num_frames` must be at least 1, got {num_frames}")
-    tracks = np.stack([_track(item, rng, num_frames, turn) for item in objects])
-    return Scene(objects, tracks, background)
+    tracks = [
+        course(
+            item.motion,
+            SIZES[item.size],
+            REACH_ROTATED if item.motion == "rotate" else REACH[item.shape],
+            rng,
+            num_frames,
+            turn,
+        )
+        for item in objects
+    ]
+    return Scene(objects, np.stack(tracks), background)
 
 
 def clearance(scene: Scene) -> float:
@@ -276,37 +286,55 @@ def clearance(scene: Scene) -> float:
     return float((distance - reach[0] * first[:, RADIUS] - reach[1] * second[:, RADIUS]).min())
 
 
-def _track(item: ShapeObject, rng: Random, num_frames: int, turn: tuple[float, float] | None) -> np.ndarray:
-    """`(F, 5)` float32 course of one object; it never leaves the frame."""
+def course(
+    motion: str,
+    radius: float,
+    reach: float,
+    rng: Random,
+    num_frames: int,
+    turn: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """A random course of one object through the frame, which it never leaves.
+
+    Args:
+        motion: One of `MOTIONS`.
+        radius: Of the object, a fraction of the frame.
+        reach: How far it extends from its centre, in radii.
+        rng: What the course is drawn from.
+        num_frames: Of the clip.
+        turn: That of `World`.
+
+    Returns:
+        `(F, 5)` float32, the columns of a track.
+    """
     progress = np.linspace(0.0, 1.0, num_frames, dtype=np.float32)
-    radius = SIZES[item.size]
-    margin = radius * (REACH_ROTATED if item.motion == "rotate" else REACH[item.shape]) + 0.5 / 64
+    margin = radius * reach + 0.5 / 64
     room = 1.0 - 2.0 * margin
     scale, angle, alpha = np.ones_like(progress), np.zeros_like(progress), np.ones_like(progress)
     dx, dy = np.zeros_like(progress), np.zeros_like(progress)
 
-    if item.motion in DIRECTIONS:
-        step_x, step_y = DIRECTIONS[item.motion]
+    if motion in DIRECTIONS:
+        step_x, step_y = DIRECTIONS[motion]
         travel = rng.uniform(min(16 / 64, 0.85 * room), min(30 / 64, room))
         dx, dy = step_x * travel * progress, step_y * travel * progress
-    elif item.motion == "bounce":
+    elif motion == "bounce":
         height = rng.uniform(min(14 / 64, 0.85 * room), min(28 / 64, room))
         dy = -height * np.abs(np.sin(math.pi * (2.0 * progress + rng.random())))
         dx = rng.uniform(-4 / 64, 4 / 64) * progress
-    elif item.motion == "orbit":
+    elif motion == "orbit":
         orbit_radius = rng.uniform(min(8 / 64, 0.425 * room), min(14 / 64, 0.5 * room))
         phase = rng.choice((-1, 1)) * 2 * math.pi * progress + rng.uniform(0, 2 * math.pi)
         dx, dy = orbit_radius * np.cos(phase), orbit_radius * np.sin(phase)
-    elif item.motion == "grow":
+    elif motion == "grow":
         scale = SMALLEST_SCALE + (1 - SMALLEST_SCALE) * progress
-    elif item.motion == "shrink":
+    elif motion == "shrink":
         scale = 1 - (1 - SMALLEST_SCALE) * progress
-    elif item.motion == "rotate":
+    elif motion == "rotate":
         half_turns = rng.choice((-1, 1)) * rng.uniform(0.9, 1.5) if turn is None else rng.uniform(*turn)
         angle = half_turns * math.pi * progress
-    elif item.motion == "fade in":
+    elif motion == "fade in":
         alpha = progress
-    elif item.motion == "fade out":
+    elif motion == "fade out":
         alpha = 1 - progress
 
     x = _start(dx, margin, rng) + dx

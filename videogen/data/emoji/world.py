@@ -1,0 +1,323 @@
+"""The captioned world `emoji`: what can be seen in it, how a scene is drawn at random, what is held out.
+
+A scene is plain data, as in the world `shapes`, whose motions, shapes and courses it shares: what each object
+is, where it is at every frame, and what lies behind. `render` turns scenes into pixels, `captions` into words.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from random import Random
+
+import numpy as np
+
+from videogen.data.emoji.artwork import NUM_TICKS, Artwork
+from videogen.data.shapes import world as shapes
+from videogen.data.shapes.world import (
+    BACKGROUNDS,
+    COLOURS,
+    MOTIONS,
+    RADIUS,
+    SHAPES,
+    ShapeObject,
+    X,
+    Y,
+    course,
+)
+
+SIZES: dict[str, float] = {"small": 12 / 64, "medium": 17 / 64, "large": 24 / 64}
+"""Half the side of an artwork of each size, as a fraction of the frame's shorter side."""
+
+BACKDROP_COLOURS: dict[str, tuple[int, int, int]] = {
+    **BACKGROUNDS,
+    **COLOURS,
+    "brown": (120, 75, 40),
+    "teal": (20, 120, 120),
+    "lavender": (200, 180, 240),
+    "sky blue": (145, 205, 245),
+}
+BACKDROP_KINDS = ("plain", "gradient", "striped", "dotted", "checkered", "mottled")
+
+PLACES = (
+    "top left", "top", "top right",
+    "left", "middle", "right",
+    "bottom left", "bottom", "bottom right",
+)  # fmt: skip
+"""Where the centre of an object is in the first frame, row by row; see `place_of`."""
+
+MAX_PAIR_REACH = shapes.MAX_PAIR_SIZE
+"""Largest sum of the reaches of two objects that can pass each other, a fraction of the frame."""
+
+HELD_OUT_EVERY_MOTION, HELD_OUT_EVERY_SUBJECT = 8, 26
+
+
+@dataclass(frozen=True)
+class EmojiObject:
+    """What a caption says of one subject.
+
+    Attributes:
+        subject_idx: Its place in the artwork.
+        name: Of the subject.
+        size: A key of `SIZES`.
+        motion: One of `MOTIONS`, on top of the subject's own animation.
+    """
+
+    subject_idx: int
+    name: str
+    size: str
+    motion: str
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether this (subject, motion), or the whole subject, is kept out of training."""
+        return is_held_out(self.subject_idx, self.motion)
+
+
+@dataclass(frozen=True)
+class Backdrop:
+    """What lies behind the objects: one named colour, shaded.
+
+    Attributes:
+        colour: A key of `BACKDROP_COLOURS`.
+        kind: One of `BACKDROP_KINDS`.
+        contrast: Brightness between the two ends of a gradient or the two parts of a texture, in 8-bit levels.
+        angle: Direction of the gradient or of the texture, in radians.
+        period: Of a texture, a fraction of the frame's shorter side.
+        seed: Of what is random in a texture.
+    """
+
+    colour: str
+    kind: str = "plain"
+    contrast: float = 45.0
+    angle: float = 0.0
+    period: float = 0.2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class EmojiScene:
+    """Everything that the renderer needs to know about one clip.
+
+    Attributes:
+        objects: One or two, painted in this order: the last one is in front.
+        tracks: `(num_objects, F, 5)` float32: x, y, radius (fractions of the frame), angle (radians), alpha. The
+            radius of a subject is half the side of its artwork.
+        ticks: For each object, the frame of its loop that is shown first; 0 for shapes.
+        backdrop: What is behind them.
+        overlap: Whether the objects were placed one before the other, rather than apart.
+    """
+
+    objects: tuple[EmojiObject | ShapeObject, ...]
+    tracks: np.ndarray
+    ticks: tuple[int, ...]
+    backdrop: Backdrop
+    overlap: bool = False
+
+
+@dataclass(frozen=True)
+class EmojiWorld:
+    """Draws scenes of the subjects of an artwork.
+
+    Attributes:
+        artwork: Where the subjects are.
+        subjects: Names of those that occur; all if empty.
+        sizes: Keys of `SIZES` that occur.
+        motions: Those of `MOTIONS` that occur.
+        backdrops: Keys of `BACKDROP_COLOURS` that occur.
+        kinds: Those of `BACKDROP_KINDS` that occur, each as often as it is listed.
+        two_object_rate: Share of scenes with two objects, in [0, 1].
+        shape_rate: Share of those in which the second one is a shape, in [0, 1].
+        overlap_rate: Share of those in which one object is in front of the other, in [0, 1].
+    """
+
+    artwork: Artwork
+    subjects: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = tuple(SIZES)
+    motions: tuple[str, ...] = MOTIONS
+    backdrops: tuple[str, ...] = tuple(BACKDROP_COLOURS)
+    kinds: tuple[str, ...] = ("plain", "plain", "plain", *BACKDROP_KINDS)
+    two_object_rate: float = 0.25
+    shape_rate: float = 0.5
+    overlap_rate: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Refuse what the world does not have."""
+        known = {"sizes": SIZES, "motions": MOTIONS, "backdrops": BACKDROP_COLOURS, "kinds": BACKDROP_KINDS}
+        for field, values in known.items():
+            chosen = getattr(self, field)
+            unknown = [item for item in chosen if item not in values]
+            if unknown or not chosen:
+                raise ValueError(f"`{field}` must be some of {', '.join(values)}, got {chosen!r}")
+        for field in ("two_object_rate", "shape_rate", "overlap_rate"):
+            rate = getattr(self, field)
+            if not 0 <= rate <= 1:
+                raise ValueError(f"`{field}` must be in [0, 1], got {rate}")
+        pairs = ((idx, motion) for idx in self.subject_idxs() for motion in self.motions)
+        if all(is_held_out(*pair) for pair in pairs):
+            raise ValueError(
+                "nothing is left to train on: all of these subjects with these motions are held out, "
+                f"got subjects {self.subjects!r} and motions {self.motions!r}"
+            )
+
+    def subject_idxs(self) -> tuple[int, ...]:
+        """Where the subjects that occur are in the artwork.
+
+        Raises:
+            ValueError: If one of them is not in it.
+        """
+        if not self.subjects:
+            return tuple(range(len(self.artwork)))
+        return tuple(self.artwork.index(name) for name in self.subjects)
+
+    def object_of(self, name: str, size: str, motion: str) -> EmojiObject:
+        """The subject of this name.
+
+        Raises:
+            ValueError: If the artwork has none of this name, or size or motion do not exist.
+        """
+        for field, value, values in (("size", size, SIZES), ("motion", motion, MOTIONS)):
+            if value not in values:
+                raise ValueError(f"`{field}` must be one of {', '.join(values)}, got {value!r}")
+        return EmojiObject(self.artwork.index(name), name, size, motion)
+
+    def sample(self, seed: int, index: int, num_frames: int = 16) -> EmojiScene:
+        """Draw scene `index` of the endless training stream `seed`; held-out objects never occur in it.
+
+        The scene depends on the world and `(seed, index)` alone, so any clip of a run can be made again by
+        itself.
+
+        Raises:
+            ValueError: If `num_frames` is below 1.
+        """
+        rng = Random(f"emoji/{seed}/{index}")
+        if rng.random() >= self.two_object_rate:
+            return self._place((self._sample_object(rng),), rng, num_frames, overlap=False)
+        overlap = rng.random() < self.overlap_rate
+        while True:
+            first = self._sample_object(rng)
+            second: EmojiObject | ShapeObject = first
+            if rng.random() < self.shape_rate:
+                second = self._sample_shape(rng)
+            elif len(self.subject_idxs()) > 1:
+                second = self._sample_object(rng)
+            pair = (first, second) if rng.random() < 0.5 else (second, first)
+            if not self.pair_fits(*pair):
+                continue
+            for _ in range(8):
+                scene = self._place(pair, rng, num_frames, overlap=overlap)
+                if self.is_well_placed(scene):
+                    return scene
+
+    def scene_of(
+        self,
+        objects: tuple[EmojiObject | ShapeObject, ...],
+        seed: int,
+        num_frames: int = 16,
+    ) -> EmojiScene:
+        """A scene that shows the given objects, everything else drawn from `seed`."""
+        return self._place(objects, Random(f"emoji scene/{seed}"), num_frames, overlap=False)
+
+    def sample_prompt_object(self, rng: Random, *, held_out: bool) -> EmojiObject:
+        """Draw what an evaluation prompt asks for, held out of training or not."""
+        return self._sample_object(rng, held_out=held_out)
+
+    def reach(self, item: EmojiObject | ShapeObject) -> float:
+        """How far an object extends from its centre while it moves, a fraction of the frame."""
+        return _radius(item) * self._reach_in_radii(item)
+
+    def pair_fits(self, first: EmojiObject | ShapeObject, second: EmojiObject | ShapeObject) -> bool:
+        """Whether two objects can share a frame: not the same subject, and small enough to pass each other."""
+        return _what(first) != _what(second) and self.reach(first) + self.reach(second) <= MAX_PAIR_REACH
+
+    def clearance(self, scene: EmojiScene) -> np.ndarray:
+        """`(F,)` gap between two objects at every frame, a fraction of the frame; negative if they touch."""
+        first, second = scene.tracks
+        reaches = [
+            track[:, RADIUS] * self._reach_in_radii(item)
+            for item, track in zip(scene.objects, scene.tracks, strict=True)
+        ]
+        return np.hypot(first[:, X] - second[:, X], first[:, Y] - second[:, Y]) - reaches[0] - reaches[1]
+
+    def is_well_placed(self, scene: EmojiScene) -> bool:
+        """Whether two objects stay apart or, in a scene with `overlap`, always overlap by a part of the smaller.
+
+        What lies behind is never hidden by more than about half.
+        """
+        clearance = self.clearance(scene)
+        if not scene.overlap:
+            return bool(clearance.min() > 0)
+        smaller = min(self.reach(item) for item in scene.objects)
+        return bool(clearance.max() < -0.2 * smaller and clearance.min() > -1.1 * smaller)
+
+    def _reach_in_radii(self, item: EmojiObject | ShapeObject) -> float:
+        if isinstance(item, ShapeObject):
+            return shapes.REACH_ROTATED if item.motion == "rotate" else max(1.0, shapes.REACH[item.shape])
+        extent = self.artwork.extent(item.subject_idx)
+        return extent.around if item.motion == "rotate" else extent.along
+
+    def _place(
+        self, objects: tuple[EmojiObject | ShapeObject, ...], rng: Random, num_frames: int, *, overlap: bool
+    ) -> EmojiScene:
+        if num_frames < 1:
+            raise ValueError(f"`num_frames` must be at least 1, got {num_frames}")
+        tracks = [
+            course(item.motion, _radius(item), self._reach_in_radii(item), rng, num_frames)
+            for item in objects
+        ]
+        ticks = tuple(rng.randrange(NUM_TICKS) if isinstance(item, EmojiObject) else 0 for item in objects)
+        return EmojiScene(objects, np.stack(tracks), ticks, self._sample_backdrop(objects, rng), overlap)
+
+    def _sample_object(self, rng: Random, *, held_out: bool = False) -> EmojiObject:
+        while True:
+            idx, motion = rng.choice(self.subject_idxs()), rng.choice(self.motions)
+            if is_held_out(idx, motion) == held_out:
+                return EmojiObject(idx, self.artwork.subjects[idx].name, rng.choice(self.sizes), motion)
+
+    def _sample_shape(self, rng: Random) -> ShapeObject:
+        while True:
+            item = ShapeObject(
+                rng.choice(tuple(COLOURS)),
+                rng.choice(SHAPES),
+                rng.choice(self.sizes),
+                rng.choice(self.motions),
+            )
+            if not item.is_held_out and not (item.motion == "rotate" and item.shape in shapes.ROUND_SHAPES):
+                return item
+
+    def _sample_backdrop(self, objects: tuple[EmojiObject | ShapeObject, ...], rng: Random) -> Backdrop:
+        taken = {item.colour for item in objects if isinstance(item, ShapeObject)}
+        free = [colour for colour in self.backdrops if colour not in taken]
+        return Backdrop(
+            rng.choice(free or self.backdrops),
+            rng.choice(self.kinds),
+            contrast=rng.uniform(30, 60),
+            angle=rng.uniform(0, 2 * math.pi),
+            period=rng.uniform(8 / 64, 20 / 64),
+            seed=rng.randrange(2**31),
+        )
+
+
+def is_held_out(subject_idx: int, motion: str) -> bool:
+    """Whether a subject with a motion is kept out of training, to measure generalisation.
+
+    Every 26th subject is, with all its motions, and two motions of every other one.
+    """
+    return (
+        subject_idx % HELD_OUT_EVERY_SUBJECT == 0
+        or (subject_idx + MOTIONS.index(motion)) % HELD_OUT_EVERY_MOTION == 0
+    )
+
+
+def place_of(x: float, y: float) -> str:
+    """Which of `PLACES` a point of the frame is in; the middle is a fifth wide and high."""
+    column, row = ((value > 0.4) + (value > 0.6) for value in (x, y))
+    return PLACES[3 * row + column]
+
+
+def _radius(item: EmojiObject | ShapeObject) -> float:
+    return SIZES[item.size] if isinstance(item, EmojiObject) else shapes.SIZES[item.size]
+
+
+def _what(item: EmojiObject | ShapeObject) -> str:
+    return item.name if isinstance(item, EmojiObject) else item.colour
