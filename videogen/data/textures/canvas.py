@@ -33,7 +33,7 @@ def leaves_canvas(seed: int, canvas_idx: int) -> Tensor:
     rng = np.random.default_rng([seed, canvas_idx])
     canvas = np.empty((CANVAS_SIZE, CANVAS_SIZE, 3), np.float32)
     colours = _colours(rng, _NUM_LEAVES)
-    contrast = rng.uniform(0.1, 1.2)
+    contrast = rng.uniform(0.2, 1.5)
     canvas[:] = _surface(rng, colours[0], contrast, CANVAS_SIZE, CANVAS_SIZE)
     smallest, largest = RADII[0] * math.exp(rng.uniform(0, 1.5)), RADII[1]
     share = rng.random(_NUM_LEAVES)
@@ -84,10 +84,10 @@ def leaf_distance(rng: np.random.Generator, x: Floats, y: Floats) -> Floats:
 
 def _colours(rng: np.random.Generator, count: int) -> Floats:
     """Colours `(count, 3)` as luminance, blue and red difference: a common mood, and mostly little chroma."""
-    mood = rng.normal(0, [0.35, 0.1, 0.1])
-    spread = np.exp(rng.normal([-0.8, -2.2, -2.2], 0.6))
+    mood = rng.normal(0, [0.35, 0.07, 0.07])
+    spread = np.exp(rng.normal([-0.9, -2.7, -2.7], [0.5, 0.8, 0.8]))
     colours = mood + rng.laplace(0, spread, (count, 3))
-    colours[:, 0] = np.where(rng.random(count) < 0.5, colours[:, 0], rng.uniform(-0.95, 0.95, count))
+    colours[:, 0] = np.where(rng.random(count) < 0.8, colours[:, 0], rng.uniform(-0.95, 0.95, count))
     return colours.clip([-0.98, -0.5, -0.5], [0.98, 0.5, 0.5]).astype(np.float32)
 
 

@@ -15,7 +15,7 @@ from videogen.data.batch import Batch
 from videogen.data.textures.canvas import CANVAS_SIZE, Floats, leaf_distance, leaves_canvas
 
 FPS = 8.0
-_CLIPS_PER_CANVAS = 128
+_CLIPS_PER_CANVAS = 256
 _SUPERSAMPLING = 2
 _MAX_LEAVES = 3  # that move by themselves before the background
 
@@ -56,7 +56,7 @@ class DeadLeaves:
             alpha = torch.from_numpy((0.5 - outside * np.float32(sharpness)).clip(0, 1))[:, None]
             frames = torch.lerp(frames, self._texture(canvas, rng, x, y, zoom), alpha)
         frames = F.avg_pool2d(frames, _SUPERSAMPLING)
-        gain, offset = math.exp(rng.normal(0.1, 0.25)), rng.normal(0, 0.12)
+        gain, offset = math.exp(rng.normal(-0.1, 0.25)), rng.normal(0, 0.12)
         return (frames * gain + offset).clamp_(-1, 1).transpose(0, 1)
 
     def _look(self, canvas: Tensor, rng: np.random.Generator, motion: _Motion, zoom: float) -> Tensor:
