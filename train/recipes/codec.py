@@ -37,7 +37,7 @@ def worlds_codec() -> TrainConfig:
         source=Mixture((ShapesCrops(shapes), EmojiCrops(emoji), DeadLeaves(seed=11)), whole_clips.shares),
         num_steps=3200,
         batch_size=64,
-        learning_rate=4e-3,
+        learning_rate=3e-3,
         warmup_steps=60,
         decay_steps=2200,
         ema_decay=0.99,
