@@ -1,16 +1,18 @@
 """The animated subjects of a folder of artwork, decoded on first use and kept at every size a frame needs.
 
-A folder holds `captions.jsonl`, one line for each subject (`file`, `name`, `keywords`, `group`), and the files
-that it names: animated pictures of 96x96 pixels with transparency that loop every 3 seconds.
+A folder holds `captions.jsonl`, one line for each subject (`file`, `name`, `keywords`, `group`), and the
+files that it names: animated pictures of 96x96 pixels with transparency that loop every 3 seconds.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +25,9 @@ NUM_TICKS = 24
 """Frames of a loop."""
 TICK_MS = 125
 """Milliseconds that a frame of a loop lasts."""
+
+OPAQUE = 127
+"""What is more opaque than this, of 255, belongs to a subject."""
 
 GET_ARTWORK = "python -m videogen.data.emoji.fetch FOLDER"
 """The command that makes a folder of artwork."""
@@ -94,7 +99,7 @@ class Artwork:
         """How far a subject reaches, over its whole loop."""
         if idx not in self._extents:
             alpha = np.stack([np.asarray(frame.getchannel("a")) for frame in self.loop(idx)]).max(0)
-            rows, columns = np.nonzero(alpha > 127)
+            rows, columns = np.nonzero(alpha > OPAQUE)
             y, x = (np.abs((place + 0.5) / (SPRITE_SIZE / 2) - 1) for place in (rows, columns))
             half_pixel = 1 / SPRITE_SIZE
             self._extents[idx] = Extent(
@@ -145,8 +150,8 @@ class SpriteLevels:
     def pixels(self, subject_idxs: Sequence[int], device: torch.device | str = "cpu") -> list[Tensor]:
         """For each side `(num_subjects, NUM_TICKS, 4, side, side)` uint8, red, green and blue times alpha.
 
-        Of the CPU's tensors, only the entries of `subject_idxs` and of earlier calls are filled. Another device
-        gets all subjects at the first call.
+        Of the CPU's tensors, only the entries of `subject_idxs` and of earlier calls are filled. Another
+        device gets all subjects at the first call.
         """
         device = torch.device(device)
         if device.type == "cpu":
@@ -181,15 +186,20 @@ def _read_subjects(folder: Path) -> tuple[Subject, ...]:
     for number, line in enumerate(listing.read_text(encoding="utf-8").splitlines(), 1):
         try:
             row = json.loads(line)
-            subject = Subject(row["file"], row["name"], tuple(row["keywords"]), row["group"])
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
+        except json.JSONDecodeError as error:
+            raise ValueError(f"line {number} of {listing} is not JSON ({error}): {_again(folder)}") from error
+        if not (isinstance(row, dict) and _is_subject(row)):
             raise ValueError(
-                f"line {number} of {listing} must be an object with file, name, keywords and group "
-                f"({error}): {_again(folder)}"
-            ) from error
-        subjects.append(subject)
+                f"line {number} of {listing} must have the strings `file`, `name` and `group` and the list of "
+                f"strings `keywords`, got {line[:80]}: {_again(folder)}"
+            )
+        subjects.append(Subject(row["file"], row["name"], tuple(row["keywords"]), row["group"]))
     if not subjects:
         raise ValueError(f"{listing} lists no subject: {_again(folder)}")
+    for field in ("file", "name"):
+        (value, count), *_ = Counter(getattr(subject, field) for subject in subjects).most_common(1)
+        if count > 1:
+            raise ValueError(f"{value!r} is listed {count} times in {listing}: {_again(folder)}")
     missing = [subject.file for subject in subjects if not (folder / subject.file).is_file()]
     if missing:
         raise ValueError(
@@ -197,6 +207,13 @@ def _read_subjects(folder: Path) -> tuple[Subject, ...]:
             f"{missing[0]}: {_again(folder)}"
         )
     return tuple(sorted(subjects, key=lambda subject: subject.file))
+
+
+def _is_subject(row: dict[str, Any]) -> bool:
+    keywords = row.get("keywords")
+    return all(isinstance(row.get(field), str) for field in ("file", "name", "group")) and (
+        isinstance(keywords, list) and all(isinstance(word, str) for word in keywords)
+    )
 
 
 def _read_loop(picture: Image.Image, path: Path) -> list[Image.Image]:
@@ -216,6 +233,8 @@ def _read_loop(picture: Image.Image, path: Path) -> list[Image.Image]:
         ends.append(picture.info["duration"] + (ends[-1] if ends else 0))
     if round(ends[-1] / TICK_MS) != NUM_TICKS:
         raise ValueError(f"{path} must last {NUM_TICKS * TICK_MS} ms, got {ends[-1]} ms")
+    if not any(np.asarray(frame.getchannel("a")).max() > OPAQUE for frame in stored):
+        raise ValueError(f"{path} shows nothing: no pixel is more opaque than {OPAQUE} of 255")
     # Equal neighbours may be stored once, for the time of both.
     middles = (np.arange(NUM_TICKS) + 0.5) * TICK_MS
     shown = np.searchsorted(ends, middles, side="right").clip(max=num_frames - 1)

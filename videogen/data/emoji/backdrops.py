@@ -1,4 +1,4 @@
-"""What lies behind the objects of the world `emoji`: one named colour, plain, as a gradient or with a texture."""
+"""What lies behind the objects of the world `emoji`: one named colour, plain, shaded or with a texture."""
 
 from __future__ import annotations
 

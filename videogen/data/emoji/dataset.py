@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 from pathlib import Path
+from random import Random
 
 import torch
 
 from videogen.data.batch import Batch
-from videogen.data.emoji.artwork import load_artwork
+from videogen.data.emoji.artwork import Artwork, load_artwork
+from videogen.data.emoji.captions import caption
+from videogen.data.emoji.names import Naming, namings
 from videogen.data.emoji.render import render
 from videogen.data.emoji.world import BACKDROP_COLOURS, SIZES, EmojiScene, EmojiWorld
 from videogen.data.shapes.world import MOTIONS
@@ -46,19 +49,17 @@ class EmojiClips:
 
     def __post_init__(self) -> None:
         """Refuse a folder without artwork, and what the world does not have."""
-        self.world  # noqa: B018  (made here, so that its errors come here)
+        _world(self)
 
-    @cached_property
+    @property
     def world(self) -> EmojiWorld:
         """What the scenes are drawn from."""
-        return EmojiWorld(
-            load_artwork(self.folder),
-            subjects=self.subjects,
-            sizes=self.sizes,
-            motions=self.motions,
-            backdrops=self.backdrops,
-            two_object_rate=self.two_object_rate,
-        )
+        return _world(self)
+
+    @property
+    def namings(self) -> dict[str, Naming]:
+        """How captions may call the subjects, by name."""
+        return _namings(self.world.artwork)
 
     def scene(self, sample_id: int) -> EmojiScene:
         """The scene at a position of the stream."""
@@ -68,5 +69,26 @@ class EmojiClips:
         """Compose the clips at these positions; see `ClipSource`."""
         scenes = [self.scene(sample_id) for sample_id in sample_ids]
         pixels = render(scenes, self.world.artwork, self.size, device).pixels
-        captions = tuple(" and ".join(getattr(o, "name", None) or o.shape for o in s.objects) for s in scenes)
+        captions = tuple(
+            caption(scene, self.namings, Random(f"emoji caption/{self.seed}/{sample_id}"))
+            for scene, sample_id in zip(scenes, sample_ids, strict=True)
+        )
         return Batch(tuple(sample_ids), pixels, captions, FPS)
+
+
+# Kept beside the clips rather than in them, so that they stay small when they are sent to worker processes.
+@lru_cache(maxsize=16)
+def _world(clips: EmojiClips) -> EmojiWorld:
+    return EmojiWorld(
+        load_artwork(clips.folder),
+        subjects=clips.subjects,
+        sizes=clips.sizes,
+        motions=clips.motions,
+        backdrops=clips.backdrops,
+        two_object_rate=clips.two_object_rate,
+    )
+
+
+@lru_cache(maxsize=4)
+def _namings(artwork: Artwork) -> dict[str, Naming]:
+    return namings(artwork.subjects)

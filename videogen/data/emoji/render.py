@@ -1,8 +1,9 @@
 """Composes scenes of the world `emoji` into clips, many at once, on any device.
 
-Every object is a layer of colour times alpha, painted over what lies behind it (Porter and Duff, "Compositing
-digital images", 1984, the operator "over"). A subject is sampled from the level of its artwork that is the
-smallest one not below the wanted size, so that it is never reduced by more than `LEVEL_STEP` and does not alias.
+Every object is a layer of colour times alpha, painted over what lies behind it (Porter and Duff,
+"Compositing digital images", 1984, the operator "over"). A subject is sampled from the smallest level of its
+artwork that is not below the wanted size, so that it is never reduced by more than `LEVEL_STEP` and does not
+alias.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from videogen.data.emoji.artwork import NUM_TICKS, SPRITE_SIZE, Artwork
 from videogen.data.emoji.backdrops import paint_backdrop
 from videogen.data.emoji.world import SIZES, EmojiObject, EmojiScene
 from videogen.data.shapes.render import coverage
-from videogen.data.shapes.world import ALPHA, ANGLE, COLOURS, RADIUS, SMALLEST_SCALE, ShapeObject, X, Y
+from videogen.data.shapes.world import ALPHA, ANGLE, COLOURS, RADIUS, SMALLEST_SCALE, X, Y
 
 LEVEL_STEP = math.sqrt(2)
 """Between the sides of neighbouring levels: also the step between the sizes of the world."""
@@ -32,20 +33,33 @@ class Rendering:
 
     Attributes:
         pixels: `(B, 3, F, H, W)` float32 in [-1, 1].
-        coverage: `(B, L, F, H, W)` float32 in [0, 1]: how much of each pixel an object takes, whether or not
-            something is in front of it; 0 where a scene has fewer than L objects.
+        layers: For each place in the order of painting, the rows of the batch that have an object there and
+            `(num_rows, F, H, W)` in [0, 1], how much of each pixel it takes.
     """
 
     pixels: Tensor
-    coverage: Tensor
+    layers: tuple[tuple[list[int], Tensor], ...]
+
+    def coverage(self) -> Tensor:
+        """`(B, L, F, H, W)` in [0, 1]: how much of each pixel an object takes, even where something hides it.
+
+        It is 0 where a scene has fewer than L objects.
+        """
+        batch_size, _, *frame_shape = self.pixels.shape
+        covered = self.pixels.new_zeros(batch_size, len(self.layers), *frame_shape)
+        for layer, (rows, alpha) in enumerate(self.layers):
+            covered[rows, layer] = alpha
+        return covered
 
     def visible(self) -> Tensor:
         """`(B, L, F, H, W)` in [0, 1]: `coverage` without what later objects hide."""
-        shown, free = [], torch.ones_like(self.coverage[:, 0])
-        for layer in reversed(self.coverage.unbind(1)):
-            shown.append(layer * free)
-            free = free * (1 - layer)
-        return torch.stack(shown[::-1], dim=1)
+        covered = self.coverage()
+        free = torch.ones_like(covered[:, 0])
+        for layer in range(covered.shape[1] - 1, -1, -1):
+            alpha = covered[:, layer].clone()
+            covered[:, layer] *= free
+            free *= 1 - alpha
+        return covered
 
 
 def render(
@@ -72,29 +86,19 @@ def render(
     num_layers = max(len(scene.objects) for scene in scenes)
     canvas = torch.stack([paint_backdrop(scene.backdrop, height, width) for scene in scenes]).to(device)
     canvas = canvas[:, :, None].repeat(1, 1, num_frames, 1, 1)  # (B, 3, F, H, W)
-    covered = torch.zeros(len(scenes), num_layers, num_frames, height, width, device=device)
-
+    layers = []
     for layer in range(num_layers):
-        present = [row for row, scene in enumerate(scenes) if layer < len(scene.objects)]
-        subjects = [row for row in present if isinstance(scenes[row].objects[layer], EmojiObject)]
-        if subjects:
-            painted = _draw_subjects([scenes[row] for row in subjects], layer, artwork, height, width, device)
-            alpha = painted[:, 3]
-            rows = torch.tensor(subjects, device=device)
-            behind = canvas[rows] if len(subjects) < len(scenes) else canvas
-            over = behind.mul_(1 - alpha[:, None]).add_(painted[:, :3], alpha=2).sub_(alpha[:, None])
-            if over is not canvas:
-                canvas[rows] = over
-            covered[rows, layer] = alpha
-        for row in present:
-            item = scenes[row].objects[layer]
-            if isinstance(item, ShapeObject):
-                track = torch.from_numpy(scenes[row].tracks[layer : layer + 1]).to(device)
-                alpha = coverage(item.shape, track, height, width)[0]
-                rgb = torch.tensor(COLOURS[item.colour], device=device) / 127.5 - 1.0
-                canvas[row].lerp_(rgb[:, None, None, None], alpha)
-                covered[row, layer] = alpha
-    return Rendering(canvas, covered)
+        rows = [row for row, scene in enumerate(scenes) if layer < len(scene.objects)]
+        painted = _paint_layer([scenes[row] for row in rows], layer, artwork, height, width, device)
+        alpha = painted[:, 3]
+        # In [-1, 1] a colour c in [0, 1] times alpha is 2 * c * alpha - alpha.
+        if len(rows) == len(scenes):
+            canvas.mul_(1 - alpha[:, None]).add_(painted[:, :3], alpha=2).sub_(alpha[:, None])
+        else:
+            behind = canvas[rows]
+            canvas[rows] = behind.mul_(1 - alpha[:, None]).add_(painted[:, :3], alpha=2).sub_(alpha[:, None])
+        layers.append((rows, alpha))
+    return Rendering(canvas, tuple(layers))
 
 
 def level_sides(side: int) -> tuple[int, ...]:
@@ -106,7 +110,7 @@ def level_sides(side: int) -> tuple[int, ...]:
     return tuple(sorted({min(max(wanted, 1), SPRITE_SIZE) for wanted in sides}, reverse=True))
 
 
-def _draw_subjects(
+def _paint_layer(
     scenes: Sequence[EmojiScene],
     layer: int,
     artwork: Artwork,
@@ -114,41 +118,58 @@ def _draw_subjects(
     width: int,
     device: torch.device | str,
 ) -> Tensor:
-    """One layer of scenes whose object in it is a subject.
+    """The objects at one place of the order of scenes, all of which have one there.
 
     Returns:
         `(N, 4, F, H, W)` float32: red, green and blue in [0, 1] times alpha, and alpha.
     """
+    num_frames = scenes[0].tracks.shape[1]
+    painted = torch.zeros(len(scenes), 4, num_frames, height, width, device=device)
+    subjects: list[tuple[int, EmojiObject]] = []
+    for row, scene in enumerate(scenes):
+        item = scene.objects[layer]
+        if isinstance(item, EmojiObject):
+            subjects.append((row, item))
+        else:
+            track = torch.from_numpy(scene.tracks[layer : layer + 1]).to(device)
+            alpha = coverage(item.shape, track, height, width)
+            colour = torch.tensor([*COLOURS[item.colour], 255], device=device) / 255
+            torch.mul(colour[:, None, None, None], alpha, out=painted[row])
+    if not subjects:
+        return painted
+
+    rows = np.array([row for row, _ in subjects])
+    idxs = [item.subject_idx for _, item in subjects]
+    tracks = np.stack([scenes[row].tracks[layer] for row in rows])
+    frames = np.arange(num_frames)
+    ticks = (np.array([scenes[row].ticks[layer] for row in rows])[:, None] + frames) % NUM_TICKS
     side = min(height, width)
     sides = level_sides(side)
-    objects = [scene.objects[layer] for scene in scenes]
-    subject_idxs = [item.subject_idx for item in objects if isinstance(item, EmojiObject)]
-    levels = artwork.levels(sides).pixels(subject_idxs, device)
-
-    tracks = np.stack([scene.tracks[layer] for scene in scenes])
-    num_clips, num_frames, _ = tracks.shape
-    ticks = (np.array([scene.ticks[layer] for scene in scenes])[:, None] + np.arange(num_frames)) % NUM_TICKS
-    sprites = np.array(subject_idxs)[:, None] * NUM_TICKS + ticks
     wanted = 2 * side * tracks[..., RADIUS]
     level_of = (np.array(sides)[:, None, None] >= wanted - 0.5).sum(0).clip(min=1) - 1
-    turned = np.repeat((tracks[..., ANGLE] != 0).any(1), num_frames)
+    turned = np.broadcast_to((tracks[..., ANGLE] != 0).any(1, keepdims=True), wanted.shape)
+    # Where the frame of every subject begins in `painted`, and its picture in the artwork.
+    places = (rows[:, None] * 4 * num_frames + frames) * height * width
+    sprites = np.array(idxs)[:, None] * NUM_TICKS + ticks
 
-    columns = torch.from_numpy(tracks).flatten(0, 1).to(device)
-    sprite_of = torch.from_numpy(sprites).flatten().to(device)
-    out = torch.zeros(num_clips * num_frames, 4, height * width, device=device)
-    for level, pixels in enumerate(levels):
+    for level, pixels in enumerate(artwork.levels(sides).pixels(idxs, device)):
         for is_turned in (False, True):
-            chosen = np.nonzero((level_of.ravel() == level) & (turned == is_turned))[0]
-            if not chosen.size:
+            chosen = (level_of == level) & (turned == is_turned)
+            if not chosen.any():
                 continue
-            largest = wanted.ravel()[chosen].max() * (math.sqrt(2) if is_turned else 1)
-            window = min(math.ceil(largest) + 2, side)
-            rows = torch.from_numpy(chosen).to(device)
+            # A sprite reaches half of one of its pixels beyond its side, and may be turned.
+            reach = wanted[chosen].max() * (1 + 1 / sides[level]) * (math.sqrt(2) if is_turned else 1)
             sampled, index = _sample(
-                pixels.flatten(0, 1)[sprite_of[rows]], columns[rows], window, height, width
+                pixels.flatten(0, 1)[torch.from_numpy(sprites[chosen]).to(device)],
+                torch.from_numpy(tracks[chosen]).to(device),
+                min(math.ceil(reach) + 2, side),
+                height,
+                width,
             )
-            out[rows] = out[rows].scatter_(2, index[:, None].expand(-1, 4, -1), sampled)
-    return out.view(num_clips, num_frames, 4, height, width).transpose(1, 2)
+            planes = torch.arange(4, device=device)[:, None] * (num_frames * height * width)
+            index = index[:, None] + planes + torch.from_numpy(places[chosen]).to(device)[:, None, None]
+            painted.view(-1).scatter_(0, index.view(-1), sampled.view(-1))
+    return painted
 
 
 def _sample(sprites: Tensor, tracks: Tensor, window: int, height: int, width: int) -> tuple[Tensor, Tensor]:

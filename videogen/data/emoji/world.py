@@ -1,13 +1,15 @@
 """The captioned world `emoji`: what can be seen in it, how a scene is drawn at random, what is held out.
 
-A scene is plain data, as in the world `shapes`, whose motions, shapes and courses it shares: what each object
-is, where it is at every frame, and what lies behind. `render` turns scenes into pixels, `captions` into words.
+A scene is plain data, as in the world `shapes`, whose motions, shapes and courses it shares: what each
+object is, where it is at every frame, and what lies behind. `render` turns scenes into pixels, `captions`
+into words.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 
 import numpy as np
@@ -81,7 +83,7 @@ class Backdrop:
     Attributes:
         colour: A key of `BACKDROP_COLOURS`.
         kind: One of `BACKDROP_KINDS`.
-        contrast: Brightness between the two ends of a gradient or the two parts of a texture, in 8-bit levels.
+        contrast: Brightness between the ends of a gradient or the parts of a texture, in 8-bit levels.
         angle: Direction of the gradient or of the texture, in radians.
         period: Of a texture, a fraction of the frame's shorter side.
         seed: Of what is random in a texture.
@@ -101,8 +103,8 @@ class EmojiScene:
 
     Attributes:
         objects: One or two, painted in this order: the last one is in front.
-        tracks: `(num_objects, F, 5)` float32: x, y, radius (fractions of the frame), angle (radians), alpha. The
-            radius of a subject is half the side of its artwork.
+        tracks: `(num_objects, F, 5)` float32: x, y, radius (fractions of the frame), angle (radians), alpha.
+            The radius of a subject is half the side of its artwork.
         ticks: For each object, the frame of its loop that is shown first; 0 for shapes.
         backdrop: What is behind them.
         overlap: Whether the objects were placed one before the other, rather than apart.
@@ -153,22 +155,17 @@ class EmojiWorld:
             rate = getattr(self, field)
             if not 0 <= rate <= 1:
                 raise ValueError(f"`{field}` must be in [0, 1], got {rate}")
-        pairs = ((idx, motion) for idx in self.subject_idxs() for motion in self.motions)
-        if all(is_held_out(*pair) for pair in pairs):
+        if self.two_object_rate > 0 and "small" not in self.sizes:
+            raise ValueError(
+                f"`two_object_rate` must be 0 without the size small: no two objects fit, got {self.sizes!r}"
+            )
+        if self.two_object_rate > 0 and self.shape_rate == 0 and len(set(self.subjects)) == 1:
+            raise ValueError("`two_object_rate` must be 0 with one subject and `shape_rate` 0")
+        if not _choices(self, held_out=False):
             raise ValueError(
                 "nothing is left to train on: all of these subjects with these motions are held out, "
                 f"got subjects {self.subjects!r} and motions {self.motions!r}"
             )
-
-    def subject_idxs(self) -> tuple[int, ...]:
-        """Where the subjects that occur are in the artwork.
-
-        Raises:
-            ValueError: If one of them is not in it.
-        """
-        if not self.subjects:
-            return tuple(range(len(self.artwork)))
-        return tuple(self.artwork.index(name) for name in self.subjects)
 
     def object_of(self, name: str, size: str, motion: str) -> EmojiObject:
         """The subject of this name.
@@ -196,11 +193,8 @@ class EmojiWorld:
         overlap = rng.random() < self.overlap_rate
         while True:
             first = self._sample_object(rng)
-            second: EmojiObject | ShapeObject = first
-            if rng.random() < self.shape_rate:
-                second = self._sample_shape(rng)
-            elif len(self.subject_idxs()) > 1:
-                second = self._sample_object(rng)
+            is_shape = rng.random() < self.shape_rate
+            second = self._sample_shape(rng) if is_shape else self._sample_object(rng)
             pair = (first, second) if rng.random() < 0.5 else (second, first)
             if not self.pair_fits(*pair):
                 continue
@@ -219,7 +213,13 @@ class EmojiWorld:
         return self._place(objects, Random(f"emoji scene/{seed}"), num_frames, overlap=False)
 
     def sample_prompt_object(self, rng: Random, *, held_out: bool) -> EmojiObject:
-        """Draw what an evaluation prompt asks for, held out of training or not."""
+        """Draw what an evaluation prompt asks for, held out of training or not.
+
+        Raises:
+            ValueError: If nothing of this world is held out.
+        """
+        if not _choices(self, held_out):
+            raise ValueError("`held_out` must be False: nothing of this world is held out")
         return self._sample_object(rng, held_out=held_out)
 
     def reach(self, item: EmojiObject | ShapeObject) -> float:
@@ -227,7 +227,7 @@ class EmojiWorld:
         return _radius(item) * self._reach_in_radii(item)
 
     def pair_fits(self, first: EmojiObject | ShapeObject, second: EmojiObject | ShapeObject) -> bool:
-        """Whether two objects can share a frame: not the same subject, and small enough to pass each other."""
+        """Whether two objects can share a frame: told apart, and small enough to pass each other."""
         return _what(first) != _what(second) and self.reach(first) + self.reach(second) <= MAX_PAIR_REACH
 
     def clearance(self, scene: EmojiScene) -> np.ndarray:
@@ -240,7 +240,7 @@ class EmojiWorld:
         return np.hypot(first[:, X] - second[:, X], first[:, Y] - second[:, Y]) - reaches[0] - reaches[1]
 
     def is_well_placed(self, scene: EmojiScene) -> bool:
-        """Whether two objects stay apart or, in a scene with `overlap`, always overlap by a part of the smaller.
+        """Whether two objects stay apart or, in a scene with `overlap`, always overlap.
 
         What lies behind is never hidden by more than about half.
         """
@@ -269,10 +269,8 @@ class EmojiWorld:
         return EmojiScene(objects, np.stack(tracks), ticks, self._sample_backdrop(objects, rng), overlap)
 
     def _sample_object(self, rng: Random, *, held_out: bool = False) -> EmojiObject:
-        while True:
-            idx, motion = rng.choice(self.subject_idxs()), rng.choice(self.motions)
-            if is_held_out(idx, motion) == held_out:
-                return EmojiObject(idx, self.artwork.subjects[idx].name, rng.choice(self.sizes), motion)
+        idx, motion = rng.choice(_choices(self, held_out))
+        return EmojiObject(idx, self.artwork.subjects[idx].name, rng.choice(self.sizes), motion)
 
     def _sample_shape(self, rng: Random) -> ShapeObject:
         while True:
@@ -293,9 +291,19 @@ class EmojiWorld:
             rng.choice(self.kinds),
             contrast=rng.uniform(30, 60),
             angle=rng.uniform(0, 2 * math.pi),
-            period=rng.uniform(8 / 64, 20 / 64),
+            period=rng.uniform(12 / 64, 24 / 64),
             seed=rng.randrange(2**31),
         )
+
+
+@lru_cache(maxsize=32)
+def _choices(world: EmojiWorld, held_out: bool) -> tuple[tuple[int, str], ...]:
+    """All subjects of a world with all motions, held out of training or not."""
+    artwork = world.artwork
+    idxs = [artwork.index(name) for name in world.subjects] or range(len(artwork))
+    return tuple(
+        (idx, motion) for idx in idxs for motion in world.motions if is_held_out(idx, motion) == held_out
+    )
 
 
 def is_held_out(subject_idx: int, motion: str) -> bool:

@@ -193,16 +193,16 @@ def vocabulary() -> list[str]:
 
 
 def _describe(item: ShapeObject, rng: Random, *, gerund: bool) -> str:
-    words = [_say(COLOUR_WORDS[item.colour], rng), _say(SHAPE_WORDS[item.shape], rng)]
+    words = [say(COLOUR_WORDS[item.colour], rng), say(SHAPE_WORDS[item.shape], rng)]
     if rng.random() < 0.85:
-        words.insert(0, _say(SIZE_WORDS[item.size], rng))
+        words.insert(0, say(SIZE_WORDS[item.size], rng))
     words.insert(0, "the" if rng.random() < 0.1 else _article(words[0]))
-    words.append(_say(MOTION_WORDS[item.motion], rng)[int(gerund)])
+    words.append(say(MOTION_WORDS[item.motion], rng)[int(gerund)])
     return " ".join(words)
 
 
 def _describe_background(background: Background, rng: Random) -> str:
-    name = _say(BACKGROUND_WORDS[background.name], rng)
+    name = say(BACKGROUND_WORDS[background.name], rng)
     kind = "gradient" if background.gradient else rng.choice(("", "", "plain", "solid"))
     noun = rng.choice(("background", "background", "backdrop"))
     words = [kind, name, noun] if kind in ("plain", "solid") else [name, kind, noun]
@@ -210,7 +210,8 @@ def _describe_background(background: Background, rng: Random) -> str:
     return f"{rng.choice(_BEHIND)} {_article(words[0])} {' '.join(words)}"
 
 
-def _say(words: tuple[Word, ...], rng: Random) -> Word:
+def say(words: tuple[Word, ...], rng: Random) -> Word:
+    """One of these words, the first one most often."""
     return words[0] if rng.random() < _PLAIN_RATE else rng.choice(words)
 
 
