@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from videogen.data.batch import Batch
@@ -36,18 +37,27 @@ class DeadLeaves:
     size: int = 32
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Refuse clips without a pixel."""
+        for name in ("num_frames", "size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}")
+
     def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:
         """Draw the clips at these positions; see `ClipSource`."""
         pixels = torch.stack([self._clip(sample_id) for sample_id in sample_ids])
         return Batch(tuple(sample_ids), pixels.to(device), ("",) * len(sample_ids), FPS)
 
     def _clip(self, sample_id: int) -> Tensor:
-        """`(3, F, size, size)` in [-1, 1]."""
+        """`(3, F, size, size)` in [-1, 1].
+
+        The background comes first, in the camera's motion, then the leaves, from the farthest to the nearest.
+        """
         rng = np.random.default_rng([self.seed, sample_id, 1])
         canvas = leaves_canvas(self.seed, sample_id // _CLIPS_PER_CANVAS)
         zoom = math.exp(rng.uniform(math.log(0.35), math.log(2.0)))
         camera = _Motion.draw(rng, still=0.35)
-        frames = self._look(canvas, rng, camera, zoom)
+        frames = self._texture(canvas, rng, *self._place(camera, np.zeros(2)), zoom)
         for _ in range(rng.integers(_MAX_LEAVES + 1)):
             x, y = self._place(camera.beside(_Motion.draw(rng, still=0.3)), rng.uniform(-0.5, 0.5, 2))
             radius = rng.uniform(0.1, 0.6)
@@ -59,11 +69,7 @@ class DeadLeaves:
         gain, offset = math.exp(rng.normal(-0.1, 0.25)), rng.normal(0, 0.12)
         return (frames * gain + offset).clamp_(-1, 1).transpose(0, 1)
 
-    def _look(self, canvas: Tensor, rng: np.random.Generator, motion: _Motion, zoom: float) -> Tensor:
-        x, y = self._place(motion, np.zeros(2))
-        return self._texture(canvas, rng, x, y, zoom)
-
-    def _place(self, motion: _Motion, start: Floats | np.ndarray) -> tuple[Floats, Floats]:
+    def _place(self, motion: _Motion, start: NDArray[np.float64]) -> tuple[Floats, Floats]:
         """Where the pixels of each frame are in the coordinates of a thing that moves so.
 
         Args:
