@@ -35,7 +35,9 @@ def test_shares() -> None:
     ]
 
 
-@pytest.mark.parametrize("shares", [(), (1.0,), (1.0, -0.5), (0.0, 0.0), (1.0, float("nan")), (float("inf"), 1.0)])
+@pytest.mark.parametrize(
+    "shares", [(), (1.0,), (1.0, -0.5), (0.0, 0.0), (1.0, float("nan")), (float("inf"), 1.0)]
+)
 def test_shares_that_cannot_be_are_refused(shares: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="`shares` must"):
         Mixture((SHAPES, LEAVES), shares)
@@ -45,5 +47,7 @@ def test_shares_that_cannot_be_are_refused(shares: tuple[float, ...]) -> None:
 
 def test_clips_that_do_not_fit_are_refused() -> None:
     mixture = Mixture((SHAPES, DeadLeaves(num_frames=2, size=24)), (1, 1))
-    with pytest.raises(ValueError, match=r"`sources` must have clips of one shape .*16, 16\), \(3, 2, 24, 24\)"):
+    with pytest.raises(
+        ValueError, match=r"`sources` must have clips of one shape .*16, 16\), \(3, 2, 24, 24\)"
+    ):
         mixture.batch(range(20))

@@ -134,7 +134,8 @@ class CodecObjective(Objective):
             self.codec.save_pretrained(folder)
             return
         running = self.codec.latents_mean.clone(), self.codec.latents_std.clone()
-        latents = self.codec.encoder((self.settings.clips or ShapesClips(seed=2)).batch(range(128), self.codec.device).pixels)
+        clips = self.settings.clips or ShapesClips(seed=2)
+        latents = self.codec.encoder(clips.batch(range(128), self.codec.device).pixels)
         self.codec.latents_mean.copy_(latents.mean((0, 2, 3, 4)))
         self.codec.latents_std.copy_(latents.std((0, 2, 3, 4)))
         self.codec.save_pretrained(folder)
@@ -143,8 +144,9 @@ class CodecObjective(Objective):
 
     @torch.no_grad()
     def preview(self) -> list[tuple[str, np.ndarray]]:
-        """Clips of the world beside their reconstructions."""
-        pixels = (self.settings.clips or ShapesClips(seed=1)).batch(range(4)).pixels.to(self.codec.device)
+        """Clips beside their reconstructions."""
+        clips = self.settings.clips or ShapesClips(seed=1)
+        pixels = clips.batch(range(4)).pixels.to(self.codec.device)
         both = torch.cat([pixels, self.codec.decode(self.codec.encode(pixels))], dim=4)
         return [("clip | reconstruction", clip) for clip in pixels_to_uint8(both)]
 

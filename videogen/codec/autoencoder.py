@@ -231,8 +231,8 @@ class ResBlock(nn.Module):
 def soft_bound(values: Tensor, limit: float, margin: float) -> Tensor:
     """Leave values of up to `limit` as they are, and bring larger ones to below `limit + margin`, smoothly.
 
-    Beyond the limit an excess e becomes `e * margin / (e + margin)`: its slope is 1 at first, and falls slowly
-    enough to train through.
+    Beyond the limit an excess e becomes `e * margin / (e + margin)`: its slope is 1 at first, and falls
+    slowly enough to train through.
     """
     inside = values.clamp(-limit, limit)
     excess = values - inside

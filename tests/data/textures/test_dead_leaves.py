@@ -34,7 +34,7 @@ def test_no_two_clips_are_alike() -> None:
 
 
 def spectrum_slope(luminance: Tensor) -> float:
-    """Exponent of the power over the frequency, of pictures `(N, S, S)`, between 2 cycles and a third of Nyquist."""
+    """Exponent of the power over the frequency, of pictures `(N, S, S)`."""
     size = luminance.shape[-1]
     window = torch.hann_window(size, periodic=False).double()
     centred = (luminance - luminance.mean((-2, -1), keepdim=True)) * window * window[:, None]
@@ -47,7 +47,7 @@ def spectrum_slope(luminance: Tensor) -> float:
 
 
 def test_the_spectrum_is_that_of_photographs() -> None:
-    """Power falls about as f^-2 (Field 1987 and Ruderman 1997 found 1.8 to 2.4); that of white noise does not."""
+    """Power falls about as f^-2, as Field (1987) and Ruderman (1997) found; that of white noise does not."""
     clips = DeadLeaves(num_frames=1, size=64, seed=4).batch(range(0, 256 * 12, 64)).pixels[:, :, 0].double()
     assert -2.8 < spectrum_slope(clips.mean(1)) < -1.6
     noise = torch.rand(48, 64, 64, generator=torch.Generator().manual_seed(0)).double()

@@ -29,7 +29,7 @@ _REC601 = np.array([[1.0, 0.0, 1.402], [1.0, -0.344, -0.714], [1.0, 1.772, 0.0]]
 
 @lru_cache(maxsize=2)
 def leaves_canvas(seed: int, canvas_idx: int) -> Tensor:
-    """The canvas at a position of the stream `seed`: `(1, 3, CANVAS_SIZE, CANVAS_SIZE)`, mostly in [-1, 1]."""
+    """The canvas at a position of a stream: `(1, 3, CANVAS_SIZE, CANVAS_SIZE)`, mostly in [-1, 1]."""
     rng = np.random.default_rng([seed, canvas_idx])
     canvas = np.empty((CANVAS_SIZE, CANVAS_SIZE, 3), np.float32)
     colours = _colours(rng, _NUM_LEAVES)
