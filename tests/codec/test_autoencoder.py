@@ -1,5 +1,6 @@
 """The codec: exact streaming, independent groups of frames, normalised latents, errors that help."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,14 @@ import torch
 from torch import Tensor
 
 from tests.tiny import TINY_CODEC, randomise
-from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.codec.autoencoder import VideoAutoencoder, soft_bound
 from videogen.codec.contract import check_multiple
 from videogen.data.shapes.dataset import ShapesClips
 from videogen.train.objectives.codec import CodecObjective, CodecObjectiveConfig
 
 CONFIG = TINY_CODEC | {"latent_channels": 6, "encoder_depths": (1, 1), "decoder_depths": (1, 1)}
+
+BOUNDED = {"latent_bound": 3.0, "pixel_margin": 0.2, "normalize_branches": True}
 
 
 def make_codec(**config: Any) -> VideoAutoencoder:
@@ -77,8 +80,9 @@ def test_latents_of_a_wrong_shape() -> None:
 
 @torch.no_grad()
 @pytest.mark.parametrize("latents_per_chunk", [1, 2, 3, 7])
-def test_a_stream_equals_the_whole(latents_per_chunk: int) -> None:
-    codec = make_codec().double()
+@pytest.mark.parametrize("config", [{}, BOUNDED])
+def test_a_stream_equals_the_whole(latents_per_chunk: int, config: dict[str, Any]) -> None:
+    codec = make_codec(**config).double()
     latents = torch.randn(2, 6, 5, 3, 4, generator=torch.Generator().manual_seed(2)).double()
     chunks = list(codec.iter_decode(latents, latents_per_chunk))
     assert chunks[0].shape[2] == 4 * min(latents_per_chunk, 5)
@@ -95,8 +99,9 @@ def test_a_stream_equals_the_whole_in_float32() -> None:
 
 
 @torch.no_grad()
-def test_groups_of_frames_do_not_see_each_other() -> None:
-    codec = make_codec()
+@pytest.mark.parametrize("config", [{}, BOUNDED])
+def test_groups_of_frames_do_not_see_each_other(config: dict[str, Any]) -> None:
+    codec = make_codec(**config)
     pixels = make_pixels(1, 3, 12, 16, 16)
     changed = pixels.clone()
     changed[:, :, 4:8] = 0.3
@@ -129,8 +134,9 @@ def test_latents_are_normalised_by_the_stored_statistics() -> None:
 
 
 @torch.no_grad()
-def test_save_and_load(tmp_path: Path) -> None:
-    codec = make_codec()
+@pytest.mark.parametrize("config", [{}, BOUNDED])
+def test_save_and_load(tmp_path: Path, config: dict[str, Any]) -> None:
+    codec = make_codec(**config)
     codec.save_pretrained(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {
         "config.json",
@@ -142,6 +148,77 @@ def test_save_and_load(tmp_path: Path) -> None:
     latents = codec.encode(pixels)
     assert torch.equal(loaded.encode(pixels), latents)
     assert torch.equal(loaded.decode(latents), codec.decode(latents))
+
+
+@torch.no_grad()
+def test_codecs_saved_before_there_were_bounds_are_as_they_were(tmp_path: Path) -> None:
+    codec = make_codec()
+    codec.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    kept = {name: value for name, value in json.loads(path.read_text()).items() if name not in BOUNDED}
+    path.write_text(json.dumps(kept))
+    loaded = VideoAutoencoder.from_pretrained(tmp_path)
+    latents = 4 * torch.randn(1, 6, 2, 3, 4, generator=torch.Generator().manual_seed(2))
+    as_given = latents * codec.latents_std[:, None, None, None] + codec.latents_mean[:, None, None, None]
+    assert torch.equal(loaded.decode(latents), codec.decoder(as_given))
+    assert loaded.decode(latents).abs().max() > 1.2  # nothing holds it
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("scale", [1.0, 1.5, 10.0, 1e4, 1e8])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_pixels_of_a_bounded_codec_stay_in_range(scale: float, dtype: torch.dtype) -> None:
+    codec = make_codec(**BOUNDED).to(dtype)
+    for parameter in codec.parameters():
+        parameter.mul_(3)  # far worse than a trained one
+    latents = scale * torch.randn(2, 6, 2, 4, 4, generator=torch.Generator().manual_seed(2))
+    pixels = codec.decode(latents.to(dtype))
+    assert bool(pixels.isfinite().all()) and float(pixels.abs().max()) <= 1.21
+    assert pixels.std() > 0.1
+
+
+@torch.no_grad()
+def test_what_is_not_finite_stays_so() -> None:
+    """The pipelines name it as an error; a bound would make a picture of it."""
+    latents = torch.zeros(1, 6, 1, 1, 1)
+    for value in (float("nan"), float("inf")):
+        latents[0, 0] = value
+        assert not bool(make_codec(**BOUNDED).decode(latents).isfinite().all())
+
+
+@torch.no_grad()
+def test_latents_within_the_bound_are_decoded_as_without_it() -> None:
+    codec, free = make_codec(latent_bound=3.0), make_codec()
+    latents = torch.rand(1, 6, 2, 3, 3, generator=torch.Generator().manual_seed(2)) * 6 - 3
+    assert torch.equal(codec.decode(latents), free.decode(latents))
+    assert not torch.allclose(codec.decode(2 * latents), free.decode(2 * latents))
+
+
+@torch.no_grad()
+def test_normalised_branches_do_not_outgrow_the_rest() -> None:
+    """Of hidden states a thousand times as large, what a block adds is the same."""
+    for normalize, equal in ((True, True), (False, False)):
+        block = make_codec(normalize_branches=normalize).double().decoder.coarse_blocks[0]
+        hidden = make_pixels(1, 16, 6, 6).double()
+        added, added_to_large = block(hidden) - hidden, block(1000 * hidden) - 1000 * hidden
+        assert torch.allclose(added, added_to_large, rtol=0.02, atol=1e-3) == equal
+
+
+def test_soft_bound() -> None:
+    values = torch.linspace(-50, 50, 20_001, dtype=torch.float64, requires_grad=True)
+    bounded = soft_bound(values, 2.0, 0.5)
+    assert torch.equal(bounded[values.abs() <= 2], values[values.abs() <= 2])
+    assert bool((bounded.diff() > 0).all()) and float(bounded.detach().abs().max()) < 2.5
+    torch.testing.assert_close(bounded, -bounded.flip(0))
+    (slopes,) = torch.autograd.grad(bounded.sum(), values)
+    assert bool((slopes > 0).all()) and float(slopes.diff().abs().max()) < 0.03  # no kink
+
+
+@pytest.mark.parametrize("name", ["latent_bound", "pixel_margin"])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("inf"), float("nan")])
+def test_bounds_that_cannot_be_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValueError, match=f"`{name}` must be above 0 or None, got {value}"):
+        VideoAutoencoder(**(CONFIG | {name: value}))
 
 
 def test_a_new_codec_is_linear() -> None:

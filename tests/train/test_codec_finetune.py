@@ -7,8 +7,10 @@ import pytest
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 
+from tests.tiny import TINY_CODEC, randomise
 from tests.tiny_pipeline import make_pipeline
 from tests.videos import moving_bar, write_video
+from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.codec.pixels import frames_to_pixels
 from videogen.data.footage.dataset import load_dataset, open_footage
 from videogen.data.footage.planning import FootageSettings
@@ -25,14 +27,17 @@ from videogen.train.footage_encoders import load_encoders
 from videogen.train.objectives.codec_finetune import CodecFinetuneObjective, CodecFinetuneObjectiveConfig
 
 NUM_VIDEOS = 6
+BOUNDED = {"latent_bound": 5.0, "pixel_margin": 0.2, "normalize_branches": True}
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=[{}, BOUNDED], ids=["free", "bounded"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny model."""
     folder = tmp_path_factory.mktemp("model")
     torch.manual_seed(0)
-    make_pipeline(TextToVideoPipeline).save_pretrained(folder)
+    vae = VideoAutoencoder(**(TINY_CODEC | request.param))
+    randomise(vae)
+    make_pipeline(TextToVideoPipeline, vae=vae.eval()).save_pretrained(folder)
     return folder
 
 

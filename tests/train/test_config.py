@@ -10,11 +10,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from tests.data.emoji.conftest import make_artwork
 from videogen.data.shapes.dataset import ShapesClips, ShapesCrops
 from videogen.train.__main__ import main
 from videogen.train.config import TrainConfig, plain
 from videogen.train.objectives.codec import CodecObjectiveConfig
 from videogen.train.recipes import RECIPES, find_recipe
+from videogen.train.recipes.codec import ARTWORK
 
 
 def make_config(**changes: Any) -> TrainConfig:
@@ -109,12 +111,25 @@ def test_what_json_does_not_know() -> None:
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_every_recipe(name: str) -> None:
+def test_every_recipe(name: str, artwork_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(artwork_folder.parent)
     config = RECIPES[name]()
     assert config.name == name
     assert config == RECIPES[name]()
     assert config.resolved()["name"] == name
     assert dataclasses.replace(config, source=ShapesClips(world="shapes-mini")).name == name
+
+
+@pytest.fixture(scope="session")
+def artwork_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder `artwork`, which recipes of the world `emoji` look for where they are run."""
+    return make_artwork(tmp_path_factory.mktemp("artwork") / ARTWORK, num_subjects=2)
+
+
+def test_a_recipe_of_emoji_asks_for_the_artwork(run: Any) -> None:
+    result = run("worlds_codec", "--dry-run")
+    assert result.exit_code == 1
+    assert "no artwork in artwork" in result.output and "videogen.data.emoji.fetch artwork" in result.output
 
 
 @pytest.fixture

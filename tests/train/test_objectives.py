@@ -12,6 +12,7 @@ from tests.tiny import TINY_CODEC, randomise
 from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.data.batch import Batch
 from videogen.data.shapes.dataset import ShapesClips
+from videogen.data.textures.dataset import DeadLeaves
 from videogen.pipelines.loading import load_generator
 from videogen.train.objectives.codec import CodecObjective, CodecObjectiveConfig, detail_mask
 from videogen.train.objectives.diffusion import (
@@ -99,6 +100,32 @@ def test_a_saved_codec_gives_latents_of_unit_variance(tmp_path: Path) -> None:
     loaded = VideoAutoencoder.from_pretrained(tmp_path)
     latents = loaded.encode(ShapesClips(seed=11).batch(range(32)).pixels)
     assert latents.mean().abs() < 0.2 and abs(latents.std() - 1) < 0.2
+
+
+@torch.no_grad()
+def test_latents_have_unit_variance_over_the_clips_that_are_named(tmp_path: Path) -> None:
+    leaves = DeadLeaves(num_frames=4, size=16)
+    make_codec_objective(clips=leaves).save(tmp_path)
+    latents = VideoAutoencoder.from_pretrained(tmp_path).encode(leaves.batch(range(128)).pixels)
+    torch.testing.assert_close(latents.mean((0, 2, 3, 4)), torch.zeros(4), rtol=0, atol=1e-3)
+    torch.testing.assert_close(latents.std((0, 2, 3, 4)), torch.ones(4), rtol=0, atol=1e-3)
+
+
+def test_a_bounded_codec_is_trained_within_its_bounds() -> None:
+    """The loss is that of what is decoded, bounds and all, also where half precision is asked for."""
+    bounds: dict[str, Any] = {"latent_bound": 0.5, "pixel_margin": 0.2, "normalize_branches": True}
+    objective = make_codec_objective(**bounds, edge_weight=0.0, penalty=0.0, statistics_momentum=0.0)
+    assert all(objective.codec.config[name] == value for name, value in bounds.items())
+    batch = SOURCE.batch(range(2))
+    with torch.no_grad():
+        decoded = objective.codec.decode(objective.codec.encode(batch.pixels))
+    error = (decoded - batch.pixels).square().mean()
+    losses = objective(batch, "train")
+    torch.testing.assert_close(losses["psnr"], 10 * torch.log10(4 / error), rtol=0, atol=0.2)  # of the noise
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = objective(batch, "train")
+    assert rounded["loss"].dtype == torch.float32
+    torch.testing.assert_close(rounded["loss"], losses["loss"], rtol=0.05, atol=0)
 
 
 def test_the_decoder_alone(codec_folder: Path) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.codec.pixels import pixels_to_uint8
-from videogen.data.batch import Batch
+from videogen.data.batch import Batch, ClipSource
 from videogen.data.shapes.dataset import ShapesClips
 from videogen.sampling.noise import sample_noise, seeded_generator
 from videogen.train.objectives.base import Objective, ObjectiveConfig, check_result
@@ -38,6 +38,11 @@ class CodecObjectiveConfig(ObjectiveConfig):
             them, stay valid.
         new_decoder: Whether only the encoder is taken from `init_from`, beside a fresh decoder of the sizes
             above.
+        latent_bound: Of the codec.
+        pixel_margin: Of the codec.
+        normalize_branches: Of the codec.
+        clips: Over which the saved latents have unit variance, and that previews show; clips of the world
+            `shapes` if None.
         max_noise_std: If above 0, the noise of each clip has a deviation drawn from 0 to this, in place of
             the codec's `posterior_std`: a decoder trained so forgives larger errors of a generator.
         seed: Of the posterior noise.
@@ -54,6 +59,10 @@ class CodecObjectiveConfig(ObjectiveConfig):
     init_from: str | None = None
     train_encoder: bool = True
     new_decoder: bool = False
+    latent_bound: float | None = None
+    pixel_margin: float | None = None
+    normalize_branches: bool = False
+    clips: ClipSource | None = None
     max_noise_std: float = 0.0
     seed: int = 0
 
@@ -78,6 +87,9 @@ class CodecObjectiveConfig(ObjectiveConfig):
             decoder_dims=self.decoder_dims,
             encoder_depths=self.encoder_depths,
             decoder_depths=self.decoder_depths,
+            latent_bound=self.latent_bound,
+            pixel_margin=self.pixel_margin,
+            normalize_branches=self.normalize_branches,
         )
         return CodecObjective(codec, self)
 
@@ -103,10 +115,11 @@ class CodecObjective(Objective):
 
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         """Losses of a batch: `loss`, and `psnr` in dB over the batch."""
-        latents = self.codec.encoder(batch.pixels)
+        latents = self.codec.encoder(batch.pixels).float()
         if self.settings.train_encoder:
             self._update_statistics(latents.detach())
-        reconstruction = self.codec.decoder(latents + self._noise(latents, batch))
+        normalized = self.codec.normalize(latents)
+        reconstruction = self.codec.decode(normalized + self._noise(normalized, batch)).float()
         squared_error = (reconstruction - batch.pixels).square()
         weights = 1 + self.settings.edge_weight * detail_mask(batch.pixels)
         loss = (squared_error * weights).sum() / weights.sum() / batch.pixels.shape[1]
@@ -121,7 +134,8 @@ class CodecObjective(Objective):
             self.codec.save_pretrained(folder)
             return
         running = self.codec.latents_mean.clone(), self.codec.latents_std.clone()
-        latents = self.codec.encoder(ShapesClips(seed=2).batch(range(128), self.codec.device).pixels)
+        clips = self.settings.clips or ShapesClips(seed=2)
+        latents = self.codec.encoder(clips.batch(range(128), self.codec.device).pixels)
         self.codec.latents_mean.copy_(latents.mean((0, 2, 3, 4)))
         self.codec.latents_std.copy_(latents.std((0, 2, 3, 4)))
         self.codec.save_pretrained(folder)
@@ -130,22 +144,22 @@ class CodecObjective(Objective):
 
     @torch.no_grad()
     def preview(self) -> list[tuple[str, np.ndarray]]:
-        """Clips of the world beside their reconstructions."""
-        pixels = ShapesClips(seed=1).batch(range(4)).pixels.to(self.codec.device)
+        """Clips beside their reconstructions."""
+        clips = self.settings.clips or ShapesClips(seed=1)
+        pixels = clips.batch(range(4)).pixels.to(self.codec.device)
         both = torch.cat([pixels, self.codec.decode(self.codec.encode(pixels))], dim=4)
         return [("clip | reconstruction", clip) for clip in pixels_to_uint8(both)]
 
     @torch.no_grad()
     def _noise(self, latents: Tensor, batch: Batch) -> Tensor:
-        """Noise `(B, C, f, h, w)` for the latents, in proportion to the deviation of each channel."""
+        """Noise `(B, C, f, h, w)` for latents of unit variance."""
         generators = [seeded_generator(self.settings.seed, sample_id) for sample_id in batch.sample_ids]
         noise = sample_noise(latents.shape[1:], generators).to(latents)
         strengths = torch.full((len(noise),), self.codec.config["posterior_std"])
         if self.settings.max_noise_std > 0:
             draws = [torch.rand((), generator=generator) for generator in generators]
             strengths = self.settings.max_noise_std * torch.stack(draws)
-        scale = strengths.to(latents)[:, None] * self.codec.latents_std
-        return noise * scale[:, :, None, None, None]
+        return noise * strengths.to(latents)[:, None, None, None, None]
 
     @torch.no_grad()
     def _update_statistics(self, latents: Tensor) -> None:

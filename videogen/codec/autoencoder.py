@@ -8,6 +8,7 @@ equals decoding it whole.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -22,6 +23,7 @@ from videogen.alignment import AlignedWeights
 from videogen.codec.contract import check_pixel_shape
 
 _PATCH = 4  # side of the pixel patches that become channels before the first convolution
+_SMALLEST_SQUARE = 1e-4  # below it a place counts as empty, and its noise is not brought to unit size
 _MERGE = 2  # further reduction in space, at which the frames of a group are joined
 
 
@@ -51,6 +53,11 @@ class VideoAutoencoder(AlignedWeights, ModelMixin, ConfigMixin):
         encoder_depths: Residual blocks of the encoder at the two resolutions (fine, coarse).
         decoder_depths: Residual blocks of the decoder at the two resolutions (fine, coarse).
         posterior_std: Standard deviation of the posterior, in units of the normalised latents.
+        latent_bound: Normalised latents up to this size are decoded as they are, larger ones as less than
+            twice it; see `soft_bound`. None for no bound.
+        pixel_margin: How far beyond [-1, 1] decoded pixels can lie; see `soft_bound`. None for no bound.
+        normalize_branches: Whether what enters a residual branch is brought to unit size at each place
+            (Zhang and Sennrich 2019, arXiv:1910.07467), so that no branch can outgrow the others.
     """
 
     latents_mean: Tensor
@@ -66,11 +73,21 @@ class VideoAutoencoder(AlignedWeights, ModelMixin, ConfigMixin):
         encoder_depths: tuple[int, int] = (1, 2),
         decoder_depths: tuple[int, int] = (2, 3),
         posterior_std: float = 0.04,
+        latent_bound: float | None = None,
+        pixel_margin: float | None = None,
+        normalize_branches: bool = False,
     ) -> None:
         super().__init__()
+        for name, value in (("latent_bound", latent_bound), ("pixel_margin", pixel_margin)):
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"`{name}` must be above 0 or None, got {value}")
         self.compression = (frames_per_latent, _PATCH * _MERGE)
-        self.encoder = Encoder(latent_channels, frames_per_latent, encoder_dims, encoder_depths)
-        self.decoder = Decoder(latent_channels, frames_per_latent, decoder_dims, decoder_depths)
+        self.encoder = Encoder(
+            latent_channels, frames_per_latent, encoder_dims, encoder_depths, normalize_branches
+        )
+        self.decoder = Decoder(
+            latent_channels, frames_per_latent, decoder_dims, decoder_depths, normalize_branches
+        )
         self.register_buffer("latents_mean", torch.zeros(latent_channels))
         self.register_buffer("latents_std", torch.ones(latent_channels))
 
@@ -101,7 +118,10 @@ class VideoAutoencoder(AlignedWeights, ModelMixin, ConfigMixin):
             ValueError: If the shape does not fit; the message names the nearest sizes that do.
         """
         self.check_pixel_shape(pixels.shape)
-        latents = self.encoder(pixels)
+        return self.normalize(self.encoder(pixels))
+
+    def normalize(self, latents: Tensor) -> Tensor:
+        """Bring what the encoder gives, `(B, C, f, h, w)`, to unit variance over the training data."""
         return (latents - _per_channel(self.latents_mean)) / _per_channel(self.latents_std)
 
     @apply_forward_hook
@@ -112,7 +132,8 @@ class VideoAutoencoder(AlignedWeights, ModelMixin, ConfigMixin):
             latents: `(B, C, f, h, w)` of unit variance.
 
         Returns:
-            Pixels `(B, 3, F, H, W)`, meant for [-1, 1] but not clamped.
+            Pixels `(B, 3, F, H, W)`, meant for [-1, 1] but not clamped to it. With a `pixel_margin` they stay
+            within it of [-1, 1], whatever the latents are.
 
         Raises:
             ValueError: If `latents` has another number of dimensions or channels.
@@ -120,7 +141,12 @@ class VideoAutoencoder(AlignedWeights, ModelMixin, ConfigMixin):
         channels = self.config["latent_channels"]
         if latents.ndim != 5 or latents.shape[1] != channels:
             raise ValueError(f"`latents` must be (B, {channels}, f, h, w), got {tuple(latents.shape)}")
-        return self.decoder(latents * _per_channel(self.latents_std) + _per_channel(self.latents_mean))
+        if self.config["latent_bound"] is not None:
+            latents = soft_bound(latents, self.config["latent_bound"], self.config["latent_bound"])
+        pixels = self.decoder(latents * _per_channel(self.latents_std) + _per_channel(self.latents_mean))
+        if self.config["pixel_margin"] is not None:
+            pixels = soft_bound(pixels, 1.0, self.config["pixel_margin"])
+        return pixels
 
     def iter_decode(self, latents: Tensor, latents_per_chunk: int = 1) -> Iterator[Tensor]:
         """Reconstruct clips piece by piece, with memory that does not grow with their length.
@@ -149,15 +175,20 @@ class Encoder(nn.Module):
     """`(B, 3, F, H, W)` to `(B, C, f, h, w)`: each frame by itself, then the frames of a group together."""
 
     def __init__(
-        self, latent_channels: int, frames_per_latent: int, dims: tuple[int, int], depths: tuple[int, int]
-    ):
+        self,
+        latent_channels: int,
+        frames_per_latent: int,
+        dims: tuple[int, int],
+        depths: tuple[int, int],
+        normalize: bool = False,
+    ) -> None:
         super().__init__()
         self.frames_per_latent = frames_per_latent
         fine_dim, coarse_dim = dims
         self.conv_in = nn.Conv2d(3 * _PATCH**2, fine_dim, 3, padding=1)
-        self.fine_blocks = nn.Sequential(*[ResBlock(fine_dim) for _ in range(depths[0])])
+        self.fine_blocks = nn.Sequential(*[ResBlock(fine_dim, normalize) for _ in range(depths[0])])
         self.join = nn.Conv2d(fine_dim * _MERGE**2 * frames_per_latent, coarse_dim, 1)
-        self.coarse_blocks = nn.Sequential(*[ResBlock(coarse_dim) for _ in range(depths[1])])
+        self.coarse_blocks = nn.Sequential(*[ResBlock(coarse_dim, normalize) for _ in range(depths[1])])
         self.conv_out = nn.Conv2d(coarse_dim, latent_channels, 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -176,15 +207,20 @@ class Decoder(nn.Module):
     """`(B, C, f, h, w)` to `(B, 3, F, H, W)`: the mirror of `Encoder`."""
 
     def __init__(
-        self, latent_channels: int, frames_per_latent: int, dims: tuple[int, int], depths: tuple[int, int]
-    ):
+        self,
+        latent_channels: int,
+        frames_per_latent: int,
+        dims: tuple[int, int],
+        depths: tuple[int, int],
+        normalize: bool = False,
+    ) -> None:
         super().__init__()
         self.frames_per_latent = frames_per_latent
         fine_dim, coarse_dim = dims
         self.conv_in = nn.Conv2d(latent_channels, coarse_dim, 3, padding=1)
-        self.coarse_blocks = nn.Sequential(*[ResBlock(coarse_dim) for _ in range(depths[1])])
+        self.coarse_blocks = nn.Sequential(*[ResBlock(coarse_dim, normalize) for _ in range(depths[1])])
         self.split = nn.Conv2d(coarse_dim, fine_dim * _MERGE**2 * frames_per_latent, 1)
-        self.fine_blocks = nn.Sequential(*[ResBlock(fine_dim) for _ in range(depths[0])])
+        self.fine_blocks = nn.Sequential(*[ResBlock(fine_dim, normalize) for _ in range(depths[0])])
         self.conv_out = nn.Conv2d(fine_dim, 3 * _PATCH**2, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
@@ -198,10 +234,16 @@ class Decoder(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two convolutions beside an identity; the second starts at zero."""
+    """Two convolutions beside an identity; the second starts at zero.
 
-    def __init__(self, dim: int):
+    Args:
+        dim: Channels.
+        normalize: Whether the channels of each place are brought to a root mean square of 1 before them.
+    """
+
+    def __init__(self, dim: int, normalize: bool = False) -> None:
         super().__init__()
+        self.normalize = normalize
         self.conv1 = nn.Conv2d(dim, dim, 3, padding=1)
         self.conv2 = nn.Conv2d(dim, dim, 3, padding=1)
         for parameter in self.conv2.parameters():
@@ -209,7 +251,22 @@ class ResBlock(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """Map `(N, dim, h, w)` to the same shape."""
-        return hidden_states + self.conv2(nn.functional.silu(self.conv1(hidden_states)))
+        inputs = hidden_states
+        if self.normalize:
+            mean_square = hidden_states.square().mean(1, keepdim=True)
+            inputs = hidden_states * torch.rsqrt(mean_square + _SMALLEST_SQUARE)
+        return hidden_states + self.conv2(nn.functional.silu(self.conv1(inputs)))
+
+
+def soft_bound(values: Tensor, limit: float, margin: float) -> Tensor:
+    """Leave values of up to `limit` as they are, and bring larger ones to below `limit + margin`, smoothly.
+
+    Beyond the limit an excess e becomes `e * margin / (e + margin)`: its slope is 1 at first, and falls
+    slowly enough to train through.
+    """
+    inside = values.clamp(-limit, limit)
+    excess = values - inside
+    return inside + excess / (1 + excess.abs() / margin)
 
 
 def _per_channel(values: Tensor) -> Tensor:
