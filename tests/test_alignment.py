@@ -1,6 +1,7 @@
 """Weights give the same bits whatever address their file would have put them at."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,8 +39,8 @@ def misaligned(network: nn.Module) -> list[str]:
 @torch.no_grad()
 @pytest.mark.parametrize("offset", OFFSETS)
 @pytest.mark.parametrize("kind", [UNet3D, UViT3D])
-def test_a_network_read_from_any_address_gives_the_same_bits(kind: type, offset: int, tmp_path: Path) -> None:
-    network = make_network(kind)
+def test_a_network_read_from_any_address_gives_the_same_bits(kind: Any, offset: int, tmp_path: Path) -> None:
+    network: Any = make_network(kind)
     network.save_pretrained(tmp_path)
     move_weights(tmp_path, offset)
     loaded = kind.from_pretrained(tmp_path)

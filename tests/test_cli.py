@@ -339,7 +339,7 @@ def test_a_clip_that_is_bad_is_named_and_the_others_are_written(broken: Path) ->
     lines = result.stderr.splitlines()
     assert len(lines) == 1
     assert lines[0].startswith(
-        "error: c-1.webp is not written: that of seed 8 has latents that are not finite"
+        "error: c-1.webp is not written: that of seed 8 has a prompt whose embeddings are not finite"
     )
     assert result.stdout.splitlines()[:2] == ["c-0.webp  seed 7", "c-2.webp  seed 9"]
     assert "2 of 3 clips in" in result.stdout

@@ -90,7 +90,7 @@ def test_mp4_has_the_rate_that_was_asked_for(fps: float | Fraction, num_frames: 
     write_clip(moving_disc(num_frames, 16, 16), path, fps=fps)
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
-        assert stream.average_rate == rate
+        assert stream.average_rate == rate and stream.time_base is not None
         times = sorted(packet.pts for packet in container.demux(stream) if packet.pts is not None)
         seconds = [(time - times[0]) * stream.time_base for time in times]
     assert seconds == [idx / rate for idx in range(num_frames)]

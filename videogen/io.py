@@ -140,7 +140,7 @@ def frame_rate(fps: float | Fraction, path: str | os.PathLike[str]) -> Fraction:
     """
     suffix = _suffix_of(path)
     max_fps = 50 if suffix == ".gif" else 240
-    if not isinstance(fps, numbers.Real) or isinstance(fps, bool):
+    if isinstance(fps, bool) or not isinstance(fps, numbers.Real):
         raise ValueError(f"`fps` must be a number or a Fraction, got {type(fps).__name__} {fps!r}")
     if not (math.isfinite(fps) and 0.1 <= fps <= max_fps):
         raise ValueError(f"`fps` must be between 0.1 and {max_fps} in {suffix or 'PNG frames'}, got {fps}")

@@ -2,11 +2,12 @@
 
 import json
 import re
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from diffusers.models.unets.unet_3d_condition import UNet3DConditionModel
+from torch import Tensor
 
 from tests.tiny import DEEP_UNET3D, TINY_UNET3D, make_inputs, make_network, randomise
 from videogen.models.output import DenoiserOutput
@@ -73,8 +74,8 @@ def test_gradients_equal_diffusers(case):
         latents.requires_grad_()
         text.requires_grad_()
         model(latents, timesteps, text).sample.square().mean().backward()
-        parameters = {name: parameter.grad for name, parameter in model.named_parameters()}
-        gradients.append({"latents": latents.grad, "text": text.grad, **parameters})
+        tensors = {"latents": latents, "text": text, **dict(model.named_parameters())}
+        gradients.append({name: cast(Tensor, tensor.grad) for name, tensor in tensors.items()})
     ours, expected = gradients
     assert ours.keys() == expected.keys()
     scale = max(gradient.abs().max().item() for gradient in expected.values())

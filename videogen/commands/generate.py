@@ -37,7 +37,7 @@ from videogen.pipelines.loading import (
     read_packed_components,
     split_lora_choice,
 )
-from videogen.pipelines.output import BadClipsError
+from videogen.pipelines.output import BadClipsError, VideoPipelineOutput
 from videogen.recipe import EMBEDDED, LoraInRecipe, Recipe
 from videogen.sampling.guidance_kinds import parse_guidance
 from videogen.sampling.schedulers import make_scheduler
@@ -235,6 +235,11 @@ class ClipMaker:
                 negative_prompt=self.settings.negative_prompt,
                 do_classifier_free_guidance=self.numbers["guidance_scale"] > 1,
             )
+        if not bool(
+            torch.isfinite(prompt_embeds).all()
+        ):  # as an argument of a call it would be a user's fault
+            reason = "has a prompt whose embeddings are not finite"
+            raise BadClipsError({0: reason}, VideoPipelineOutput(prompt_embeds[:0]))
         steps = generator.stream(
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=negative_prompt_embeds,
