@@ -237,7 +237,7 @@ class ClipMaker:
             )
         if not bool(
             torch.isfinite(prompt_embeds).all()
-        ):  # as an argument of a call it would be a user's fault
+        ):  # in a call that is a user's fault
             reason = "has a prompt whose embeddings are not finite"
             raise BadClipsError({0: reason}, VideoPipelineOutput(prompt_embeds[:0]))
         steps = generator.stream(
