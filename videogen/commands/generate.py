@@ -235,9 +235,7 @@ class ClipMaker:
                 negative_prompt=self.settings.negative_prompt,
                 do_classifier_free_guidance=self.numbers["guidance_scale"] > 1,
             )
-        if not bool(
-            torch.isfinite(prompt_embeds).all()
-        ):  # in a call that is a user's fault
+        if not bool(torch.isfinite(prompt_embeds).all()):  # in a call that is a user's fault
             reason = "has a prompt whose embeddings are not finite"
             raise BadClipsError({0: reason}, VideoPipelineOutput(prompt_embeds[:0]))
         steps = generator.stream(

@@ -20,7 +20,7 @@ from tests.videos import (
     write_pictures,
     write_video,
 )
-from videogen.data.footage.decoding import DecodedFrame, UnreadableVideoError, decode_frames
+from videogen.data.footage.decoding import DecodedFrame, LostPacketsError, UnreadableVideoError, decode_frames
 from videogen.io import read_clip
 
 BLACK = (0, 0, 0)
@@ -244,14 +244,25 @@ def test_titles_in_any_encoding_are_no_damage(tmp_path: Path, name: str) -> None
     assert len(decode(path)) == 24
 
 
-def test_lost_packets_of_a_transport_stream_are_named(tmp_path: Path) -> None:
-    noise = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8)
-    path = write_video(tmp_path / "a.ts", noise)
-    assert len(decode(path)) == 40
+def test_a_transport_stream_is_shown_up_to_what_was_lost_and_from_the_next_key_frame_on(
+    tmp_path: Path,
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (50, 48, 64, 3), np.uint8)
+    path = write_video(tmp_path / "a.ts", noise, codec="mpeg2video", gop_size=10)
+    whole = [frame.rgb(BLACK) for frame in decode(path)]
+    with av.open(str(path)) as container:
+        place = [packet.pos for packet in container.demux(video=0)][23]
+    assert place is not None
     content = path.read_bytes()
-    middle = len(content) // 188 // 2 * 188
-    path.write_bytes(content[:middle] + content[middle + 3 * 188 :])
-    assert "a packet is incomplete" in error_of(path)
+    path.write_bytes(content[: place + 188] + content[place + 2 * 188 :])
+    shown: list[DecodedFrame] = []
+    with pytest.raises(LostPacketsError, match="lost in 1 place, first after 2"):
+        shown.extend(decode_frames(path))
+    (resumed,) = [idx for idx, frame in enumerate(shown) if frame.follows_loss]
+    pictures = [frame.rgb(BLACK) for frame in shown]
+    assert 20 <= resumed <= 24 < len(shown) < 50
+    np.testing.assert_array_equal(pictures[:resumed], whole[:resumed])
+    np.testing.assert_array_equal(pictures[resumed:], whole[resumed - len(shown) :])
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -120,6 +120,24 @@ def test_a_first_stamp_far_away_costs_that_frame_alone(tmp_path: Path) -> None:
     assert any("frame 0 at 0.00 s for 472222.2 h" in note for note in video.notes)
 
 
+def test_no_clip_goes_across_what_was_lost_from_a_transport_stream(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 255, (40, 48, 64, 3), np.uint8)
+    first = write_video(tmp_path / "first.ts", noise, codec="mpeg2video")
+    second = write_video(tmp_path / "second.ts", noise[:37], codec="mpeg2video")
+    both = tmp_path / "both.ts"
+    both.write_bytes(first.read_bytes() + second.read_bytes())  # packets seem to be missing between them
+    video = one(both, replace(SETTINGS, keep_duplicates=True))
+    assert video.inspection is not None
+    (start,) = video.inspection.losses
+    assert any("lost in 1 place, first after" in note for note in video.notes)
+    before, after = video.clips
+    assert before.frame_idxs[-1] < start <= after.frame_idxs[0]
+    first.write_bytes(first.read_bytes()[: 20 * 188] + first.read_bytes()[24 * 188 :])
+    single = inspect(first)  # without another key frame, the rest is lost
+    assert 0 < single.num_frames < 40
+    assert any("lost in 1 place" in note for note in single.notes)
+
+
 def test_pictures_that_all_stay_longer_than_a_clip_give_none(tmp_path: Path) -> None:
     video = one(write_pictures(tmp_path / "a.webp", moving_bar(6), 5000))
     assert not video.clips

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,10 @@ _MIN_PICTURE_MS, _DEFAULT_PICTURE_MS = 11, 100  # as browsers play pictures that
 
 class UnreadableVideoError(ValueError):
     """A file that is no video, or a damaged one; the message says what is wrong with it."""
+
+
+class LostPacketsError(UnreadableVideoError):
+    """Packets of a transport stream were lost, and all frames that can be shown have been given."""
 
 
 @dataclass(frozen=True)
@@ -76,11 +80,13 @@ class DecodedFrame(ABC):
         start: When it is shown, in seconds; None where the file does not say.
         duration: For how long, in seconds; None where the file does not say.
         format: Of the file.
+        follows_loss: Whether packets of a transport stream were lost, and frames left out, just before it.
     """
 
     start: Fraction | None
     duration: Fraction | None
     format: VideoFormat
+    follows_loss: bool = field(default=False, kw_only=True)
 
     def rgb(self, background: Colour, size: tuple[int, int] | None = None) -> np.ndarray:
         """The picture `(H, W, 3)` uint8, transparent parts on `background`, averaged down to (H, W).
@@ -116,6 +122,7 @@ def decode_frames(path: Path, picture_fps: float = DEFAULT_PICTURE_FPS) -> Itera
     Raises:
         UnreadableVideoError: If the file cannot be opened, holds no video, or is damaged or incomplete,
             which may show only after some frames.
+        LostPacketsError: After the last frame, if some were left out.
     """
     sequence = PictureSequence.of(path)
     if sequence is not None:
@@ -224,36 +231,70 @@ def _decode_video(
         if stream.codec_context is None:
             raise UnreadableVideoError("its header names no format of pictures that can be decoded")
         stream.thread_count = 1  # the files are spread over the cores
-        decoder = _alpha_decoder(stream)
         video_format = None
-        listed = max((entry.timestamp for entry in stream.index_entries), default=0)
-        num_frames, end, last_packet = 0, Fraction(0), None
-        for packet in container.demux(stream):
-            if packet.is_corrupt:
+        for frame, follows_loss in _decode_packets(container, stream):
+            if video_format is None:
+                video_format = _format_of(frame, stream, container)
+                stored = (frame.width, frame.height)
+            elif (frame.width, frame.height) != stored:
                 raise UnreadableVideoError(
-                    f"damaged: after {num_frames} frames a packet is incomplete, as where a part of a "
-                    "transport stream was lost or the file was cut off"
+                    f"changes its size from {stored[0]}x{stored[1]} to {frame.width}x{frame.height}"
                 )
-            if packet.size:
-                last_packet = packet
-            for frame in decoder.decode(packet):
-                if video_format is None:
-                    video_format = _format_of(frame, stream, container)
-                    stored = (frame.width, frame.height)
-                elif (frame.width, frame.height) != stored:
-                    raise UnreadableVideoError(
-                        f"changes its size from {stored[0]}x{stored[1]} to {frame.width}x{frame.height}"
-                    )
-                if frame.is_corrupt:
-                    raise UnreadableVideoError("damaged: the decoder marks a frame as corrupt")
-                base = frame.time_base
-                start = None if frame.pts is None or base is None else frame.pts * base
-                duration = frame.duration * base if frame.duration and base is not None else None
-                end = max(end, (start or Fraction(0)) + (duration or Fraction(0)))
-                yield _VideoFrame(start, duration, video_format, frame)
-                num_frames += 1
-        if last_packet is not None:
-            _check_complete(container, stream, listed, last_packet, end)
+            if frame.is_corrupt:
+                raise UnreadableVideoError("damaged: the decoder marks a frame as corrupt")
+            start, duration = _times_of(frame, stream)
+            yield _VideoFrame(start, duration, video_format, frame, follows_loss=follows_loss)
+
+
+def _decode_packets(container: Any, stream: Any) -> Iterator[tuple[Any, bool]]:
+    """PyAV's frames, and whether each follows a loss; from a lost packet to a key frame there are none."""
+    decoder = _alpha_decoder(stream)
+    listed = max((entry.timestamp for entry in stream.index_entries), default=0)
+    num_frames, end, last_packet = 0, Fraction(0), None
+    losses: list[int] = []  # frames before each
+    lost = follows_loss = False
+    is_transport_stream = container.format.name == "mpegts"
+    for packet in container.demux(stream):
+        if packet.is_corrupt and not is_transport_stream:
+            raise UnreadableVideoError(f"damaged: after {num_frames} frames a packet is cut off")
+        frames = []
+        if packet.is_corrupt and not lost:
+            frames = decoder.decode(None)
+            decoder.flush_buffers()
+            lost = True
+            losses.append(num_frames + len(frames))
+        elif lost and packet.is_keyframe and not packet.is_corrupt:
+            lost, follows_loss = False, True
+        if packet.size:
+            last_packet = packet
+        if not lost:
+            frames = decoder.decode(packet)
+        for frame in frames:
+            if frame.is_corrupt and is_transport_stream:  # what is left of a packet may look like a key frame
+                decoder.flush_buffers()
+                lost = True
+                losses = losses or [num_frames]
+                break
+            start, duration = _times_of(frame, stream)
+            end = max(end, (start or Fraction(0)) + (duration or Fraction(0)))
+            yield frame, follows_loss
+            follows_loss = False
+            num_frames += 1
+    if losses:
+        raise LostPacketsError(
+            f"damaged: packets of its transport stream were lost in {len(losses)} "
+            f"{'place' if len(losses) == 1 else 'places'}, first after {losses[0]} frames: those up to "
+            "the next key frame are left out"
+        )
+    if last_packet is not None:
+        _check_complete(container, stream, listed, last_packet, end)
+
+
+def _times_of(frame: Any, stream: Any) -> tuple[Fraction | None, Fraction | None]:
+    """When a frame of PyAV is shown, and for how long, in seconds."""
+    base = frame.time_base or stream.time_base
+    start = None if frame.pts is None or base is None else frame.pts * base
+    return start, frame.duration * base if frame.duration and base is not None else None
 
 
 def _streams_of_pictures(container: Any) -> list[Any]:

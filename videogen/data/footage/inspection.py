@@ -6,14 +6,21 @@ import bisect
 import hashlib
 import io
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from videogen.data.footage.decoding import Colour, UnreadableVideoError, VideoFormat, decode_frames
+from videogen.data.footage.decoding import (
+    Colour,
+    DecodedFrame,
+    LostPacketsError,
+    UnreadableVideoError,
+    VideoFormat,
+    decode_frames,
+)
 from videogen.data.footage.scenes import CutFinder
 from videogen.data.footage.sequences import DEFAULT_PICTURE_FPS, PictureSequence
 
@@ -43,6 +50,7 @@ class Inspection:
         jumps: `(F,)` uint8, the mean change of all places since the frame before; 0 for the first.
         signatures: `(S, 32, 32)` uint8, about eight frames of each second in grey, averaged down.
         signature_idxs: `(S,)` int64, the indices of these frames; the first is 0.
+        losses: Indices of the frames before which some were lost from a transport stream.
         cuts: Index of the first frame of each scene but the first; empty where none were looked for.
         thumbnails: JPEG pictures of some frames, by frame index.
         notes: What is unusual about it, in sentences for users.
@@ -56,6 +64,7 @@ class Inspection:
     jumps: np.ndarray
     signatures: np.ndarray
     signature_idxs: np.ndarray
+    losses: tuple[int, ...]
     cuts: tuple[int, ...]
     thumbnails: dict[int, bytes]
     notes: tuple[str, ...]
@@ -131,13 +140,17 @@ def inspect_video(
     previous = None
     shown_at = Fraction(0)
     last_duration: Fraction | None = None
-    for idx, frame in enumerate(decode_frames(path, picture_fps)):
+    losses: list[int] = []
+    notes: list[str] = []
+    for idx, frame in enumerate(_up_to_loss(path, picture_fps, notes)):
         video_format = frame.format
         small = frame.rgb(background, _small_size(video_format))
         grey = _grey(small)
         if idx:
             shown_at += _step(starts[-1], frame.start) or 1 / (video_format.rate or _DEFAULT_RATE)
         starts.append(frame.start)
+        if frame.follows_loss:
+            losses.append(idx)
         last_duration = frame.duration
         ranges.append(int(grey.max()) - int(grey.min()))
         change = np.abs(grey.astype(np.int16) - (grey if previous is None else previous))
@@ -154,7 +167,7 @@ def inspect_video(
             if len(thumbnails) > MAX_THUMBNAILS:
                 stride *= 2
                 thumbnails = {kept: value for kept, value in thumbnails.items() if kept % stride == 0}
-    times, notes = shown_times(starts, last_duration, video_format.rate)
+    times, time_notes = shown_times(starts, last_duration, video_format.rate)
     return Inspection(
         sha256=sha256,
         format=video_format,
@@ -164,10 +177,24 @@ def inspect_video(
         jumps=np.array(jumps, np.uint8),
         signatures=np.stack(list(signatures.values())),
         signature_idxs=np.array(list(signatures), np.int64),
+        losses=tuple(losses),
         cuts=cut_finder.cuts() if cut_finder is not None else (),
         thumbnails={idx: _jpeg(picture) for idx, picture in thumbnails.items()},
-        notes=(*_format_notes(path, video_format, background), *notes),
+        notes=(*_format_notes(path, video_format, background), *notes, *time_notes),
     )
+
+
+def _up_to_loss(path: Path, picture_fps: float, notes: list[str]) -> Iterator[DecodedFrame]:
+    """The frames of a file; that others were lost becomes a note, unless all were."""
+    num_frames = 0
+    try:
+        for frame in decode_frames(path, picture_fps):
+            yield frame
+            num_frames += 1
+    except LostPacketsError as error:
+        if not num_frames:
+            raise
+        notes.append(str(error))
 
 
 def _small_size(video_format: VideoFormat) -> tuple[int, int]:

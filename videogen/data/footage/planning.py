@@ -183,12 +183,13 @@ class _VideoPlanner:
         durations = np.diff(inspection.times)
         longest = max(self.settings.num_frames) / self.settings.fps
         held = np.flatnonzero(durations > longest * _NANOSECONDS).tolist()
-        edges = sorted({0, *inspection.cuts, *(idx + 1 for idx in held), inspection.num_frames})
+        ends = {*held, *(idx - 1 for idx in inspection.losses)}
+        edges = sorted({0, *inspection.cuts, *(idx + 1 for idx in ends), inspection.num_frames})
         for first, last in itertools.pairwise(edges):
             times = inspection.times[first : last + 1] - inspection.times[first]
-            if held and last - first == 1:
+            if ends and last - first == 1:
                 continue
-            if last - 1 in held:  # of the frame that stays, the scene has as much as of others
+            if last - 1 in ends:  # of the frame that stays, the scene has as much as of others
                 times[-1] = times[-2] + int(np.median(durations[first : last - 1]))
             self._plan_scene((first, last), times, size)
         if not held:

@@ -186,7 +186,13 @@ def save_inspection(folder: Path, key: str, inspection: Inspection) -> None:
     """
     facts = asdict(inspection.format)
     facts["pixel_aspect"], facts["rate"] = str(facts["pixel_aspect"]), str(facts["rate"])
-    facts = {"format": facts, "cuts": inspection.cuts, "notes": inspection.notes, "sha256": inspection.sha256}
+    facts = {
+        "format": facts,
+        "losses": inspection.losses,
+        "cuts": inspection.cuts,
+        "notes": inspection.notes,
+        "sha256": inspection.sha256,
+    }
     arrays = {
         "times": inspection.times,
         "ranges": inspection.ranges,
@@ -225,6 +231,7 @@ def load_inspection(folder: Path, key: str) -> Inspection | None:
         jumps=arrays["jumps"],
         signature_idxs=arrays["signature_idxs"],
         signatures=arrays["signatures"],
+        losses=tuple(facts["losses"]),
         cuts=tuple(facts["cuts"]),
         thumbnails=dict(sorted(thumbnails.items())),
         notes=tuple(facts["notes"]),
