@@ -126,7 +126,8 @@ class TextToVideo(LatentGenerator):
             num_inference_steps: Denoising steps.
             guidance_scale: Of guidance; 1 and below is none, at half the cost.
             num_videos_per_prompt: Clips per prompt; those of one prompt follow each other.
-            seed: Clip k of the call is made from `seed + k`: it is the one made alone with that seed, up to rounding.
+            seed: Clip k of the call is made from `seed + k`: the one made alone with that seed, up to
+                rounding.
             generator: In place of `seed`: one per clip, or one that is drawn from clip by clip.
             latents: Noise to start from, `(B, C, f, h, w)` of unit variance, in place of drawn noise.
             prompt_embeds: In place of `prompt`, `(P, L, D)` as `encode_prompt` returns them.

@@ -36,7 +36,8 @@ class ClipArguments(TypedDict, total=False):
         height: In pixels, a multiple of the codec's compression in space.
         width: In pixels, likewise.
         num_videos_per_prompt: Clips per prompt, 1 by default; those of one prompt follow each other.
-        seed: Clip k of the call is made from `seed + k`: it is the one made alone with that seed, up to rounding.
+        seed: Clip k of the call is made from `seed + k`: the one made alone with that seed, up to
+            rounding.
         generator: In place of `seed`: one per clip, or one that is drawn from clip by clip.
         prompt_embeds: In place of `prompt`, `(P, L, D)` as `encode_prompt` returns them.
         output_type: `np`, `pt`, `pil` or `latent`; see `VideoPipelineOutput`.

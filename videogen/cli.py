@@ -225,11 +225,8 @@ def generate(
         for clip, made in generate_clips(clips, Settings(**chosen), watch, preview):
             if isinstance(made, BadClipsError):
                 num_bad += 1
-                say(
-                    "error",
-                    name = "the clip" if piped else clip.path
-                    say("error", f"{name} is not written: that of seed {clip.seed} {made.bad_clips[0]}")
-                )
+                name = "the clip" if piped else clip.path
+                say("error", f"{name} is not written: that of seed {clip.seed} {made.bad_clips[0]}")
             else:
                 name = "standard output" if piped else typer.format_filename(made.path)
                 typer.echo(f"{name}  seed {clip.seed}", err=piped)
