@@ -70,7 +70,7 @@ def test_a_model_that_fails_is_named_and_the_others_are_there(compared, models: 
     report, _ = compared
     first, broken, second, absent = report.models
     assert not first.failure and not second.failure and report.is_partial
-    assert "none of 3 clips could be made: latents are not finite after step 1" in broken.failure
+    assert "none of 3 clips could be made: it has latents that are not finite after step 1" in broken.failure
     assert f"{str(models / 'absent')!r} is not a folder" in absent.failure
     assert sum(" failed: " in note for note in report.notes) == 2
 
