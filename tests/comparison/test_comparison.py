@@ -48,7 +48,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def extractor() -> FeatureExtractor:
     torch.manual_seed(0)
-    return FeatureExtractor("tiny", "0" * 64, FeatureNetwork(**TINY_FEATURES).eval())
+    network = FeatureNetwork(**TINY_FEATURES).eval()
+    return FeatureExtractor("tiny", "0" * 64, lambda pixels: network(pixels).features)
 
 
 @pytest.fixture(scope="module")

@@ -277,12 +277,12 @@ class FinetuneObjective(Objective):
         tokens = self.text_encoder.tokenizer.tokenize(captions)
         known = self.text_encoder.token_embedding.weight[: -len(self.new_words)]
         mask = tokens.attention_mask.to(known.device)
-        prompt_embeds = torch.func.functional_call(
+        encoded: EncodedText = torch.func.functional_call(
             self.text_encoder,
             {"token_embedding.weight": torch.cat([known, self.learned_words])},
             (tokens.input_ids.to(known.device), mask),
         )
-        return EncodedText(prompt_embeds, mask)
+        return encoded
 
     def _preview_noise(self, number: int) -> Tensor | None:
         """Noise `(1, C, f, h, w)` of the prior; None for what the pipeline draws itself."""
