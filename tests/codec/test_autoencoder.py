@@ -168,7 +168,8 @@ def test_codecs_saved_before_there_were_bounds_are_as_they_were(tmp_path: Path) 
 @pytest.mark.parametrize("scale", [1.0, 1.5, 10.0, 1e4, 1e8])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pixels_of_a_bounded_codec_stay_in_range(scale: float, dtype: torch.dtype) -> None:
-    codec = make_codec(**BOUNDED).to(dtype)
+    codec = make_codec(**BOUNDED)
+    codec.to(dtype=dtype)
     for parameter in codec.parameters():
         parameter.mul_(3)  # far worse than a trained one
     latents = scale * torch.randn(2, 6, 2, 4, 4, generator=torch.Generator().manual_seed(2))
