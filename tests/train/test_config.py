@@ -126,12 +126,6 @@ def artwork_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_artwork(tmp_path_factory.mktemp("artwork") / ARTWORK, num_subjects=2)
 
 
-def test_a_recipe_of_emoji_asks_for_the_artwork(run: Any) -> None:
-    result = run("worlds_codec", "--dry-run")
-    assert result.exit_code == 1
-    assert "no artwork in artwork" in result.output and "videogen.data.emoji.fetch artwork" in result.output
-
-
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Calls the command in an empty folder."""
