@@ -169,7 +169,7 @@ def test_codecs_saved_before_there_were_bounds_are_as_they_were(tmp_path: Path) 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_pixels_of_a_bounded_codec_stay_in_range(scale: float, dtype: torch.dtype) -> None:
     codec = make_codec(**BOUNDED)
-    codec.to(dtype=dtype)
+    torch.nn.Module.to(codec, dtype)
     for parameter in codec.parameters():
         parameter.mul_(3)  # far worse than a trained one
     latents = scale * torch.randn(2, 6, 2, 4, 4, generator=torch.Generator().manual_seed(2))
