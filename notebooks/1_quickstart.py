@@ -108,7 +108,7 @@ for item, clip in zip(wanted, clips, strict=True):
         f"{one.size or '?'} {one.colour or '?'} {one.shape or '?'}, {one.motion or '?'}" for one in seen
     )
     rows.append(row)
-show_clips(clips.numpy(), [row["asked for"] for row in rows])
+show_clips(clips, [row["asked for"] for row in rows])
 
 # %%
 pd.DataFrame(rows)

@@ -334,7 +334,8 @@ class TextToVideo(LatentGenerator):
         asked = own if chosen is None else chosen
         scheduler = fitted_scheduler(asked, self.prediction_type, self._trained_scheduler or asked)
         most = scheduler.config["num_train_timesteps"]  # type: ignore[attr-defined]
-        if num_inference_steps > most:
+        # The times of a flow are no table, so that there may be any number of steps.
+        if self.prediction_type != "flow_prediction" and num_inference_steps > most:
             raise ValueError(
                 f"`num_inference_steps` must be at most {most}, the steps that the scheduler knows, "
                 f"got {num_inference_steps}"

@@ -15,6 +15,8 @@ _LOCK = ".lock"
 def locked(folder: Path, what: str) -> Iterator[None]:
     """Hold a folder, which is made if it is not there; the system frees it whenever the process ends.
 
+    Folders that were made for it and stay empty are taken away again.
+
     Args:
         folder: The folder.
         what: What the folder is for, for the message.
@@ -22,6 +24,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
     Raises:
         ValueError: If another process holds it.
     """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / _LOCK)
     try:
@@ -35,3 +38,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+        if made and [path.name for path in folder.iterdir()] in ([], [_LOCK]):
+            (folder / _LOCK).unlink(missing_ok=True)
+            for path in made:
+                path.rmdir()
