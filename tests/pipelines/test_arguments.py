@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch import Tensor
 
@@ -165,9 +166,14 @@ def test_a_scheduler_for_one_call(pipeline: TextToVideo) -> None:
     assert len(sizes) == 4
 
 
-def test_more_steps_than_the_scheduler_knows(pipeline: TextToVideo) -> None:
+def test_more_steps_than_the_scheduler_knows() -> None:
+    """Diffusion has a table of noise levels; a flow has none, and takes any number of steps."""
+    pipeline = make_pipeline(TextToVideo, scheduler=DDIMScheduler(), prediction_type="epsilon")
     with pytest.raises(ValueError, match=r"`num_inference_steps` must be at most 1000, .* got 1001"):
         pipeline(PROMPT, num_inference_steps=1001)
+    pipeline = make_pipeline(TextToVideo)
+    steps = pipeline.stream(PROMPT, num_inference_steps=1001, seed=0)
+    assert next(steps).num_steps == 1001
 
 
 def test_no_attention_arguments_are_fine(pipeline: TextToVideo) -> None:

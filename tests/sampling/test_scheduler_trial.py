@@ -136,7 +136,9 @@ def test_what_is_accepted_samples_the_data(name: str, kind: str) -> None:
         accepted.append(scheduler)
         settings = fitted.config  # type: ignore[attr-defined]
         distilled = name in FOR_DISTILLED or settings.get("stochastic_sampling", False)
-        assert gaussian_error(fitted, kind, trained) < (0.25 if distilled else 0.1)
+        assert gaussian_error(fitted, kind, trained) < (
+            0.25 if distilled else 0.15
+        )  # wrong ones: 0.4 and more
     fitting = FLOW_CLASSES if kind == "flow_prediction" else DIFFUSION_CLASSES
     assert bool(accepted) == (name in fitting)
 

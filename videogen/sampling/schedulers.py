@@ -159,6 +159,9 @@ def set_timesteps(scheduler: SchedulerMixin, num_inference_steps: int, device: t
     if type(scheduler).__name__ == "FlowMatchEulerDiscreteScheduler":
         steps = {"sigmas": [1 - step / num_inference_steps for step in range(num_inference_steps)]}
     scheduler.set_timesteps(**steps, device=device)  # type: ignore[attr-defined]
+    if isinstance(getattr(type(scheduler), "begin_index", None), property):
+        # Else diffusers looks the first timestep up, and of two that are equal takes the second.
+        scheduler.set_begin_index(0)  # type: ignore[attr-defined]
 
 
 def check_scheduler_name(name: str, prediction_type: str) -> None:
