@@ -45,6 +45,9 @@ class CodecObjectiveConfig(ObjectiveConfig):
             `shapes` if None.
         max_noise_std: If above 0, the noise of each clip has a deviation drawn from 0 to this, in place of
             the codec's `posterior_std`: a decoder trained so forgives larger errors of a generator.
+        error_floor: If given, the loss of a clip is the logarithm of its error plus this (pixels in [-1, 1],
+            squared), so that the mean PSNR is trained and plain material counts as much as rich. Without it,
+            the clips that are hardest to code decide.
         seed: Of the posterior noise.
     """
 
@@ -64,6 +67,7 @@ class CodecObjectiveConfig(ObjectiveConfig):
     normalize_branches: bool = False
     clips: ClipSource | None = None
     max_noise_std: float = 0.0
+    error_floor: float | None = None
     seed: int = 0
 
     def build(self) -> CodecObjective:
@@ -122,10 +126,17 @@ class CodecObjective(Objective):
         reconstruction = self.codec.decode(normalized + self._noise(normalized, batch)).float()
         squared_error = (reconstruction - batch.pixels).square()
         weights = 1 + self.settings.edge_weight * detail_mask(batch.pixels)
-        loss = (squared_error * weights).sum() / weights.sum() / batch.pixels.shape[1]
+        loss = self._error(squared_error, weights)
         mean_square = latents.square().mean()
         loss = loss + self.settings.penalty * mean_square + 1e-3 * (mean_square - 1).clamp(min=0)
         return {"loss": loss, "psnr": -10 * torch.log10(squared_error.detach().mean() / 4)}
+
+    def _error(self, squared_error: Tensor, weights: Tensor) -> Tensor:
+        """Weighted error of `(B, 3, F, H, W)` by `(B, 1, F, H, W)`: its mean, or the mean of its logarithms."""
+        if self.settings.error_floor is None:
+            return (squared_error * weights).sum() / weights.sum() / squared_error.shape[1]
+        clips = (squared_error * weights).mean((1, 2, 3, 4)) / weights.mean((1, 2, 3, 4))
+        return (clips + self.settings.error_floor).log().mean()
 
     @torch.no_grad()
     def save(self, folder: Path) -> None:
