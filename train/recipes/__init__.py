@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from videogen.train.config import TrainConfig
-from videogen.train.recipes.codec import worlds_codec
+from videogen.train.recipes.codec import worlds_codec, worlds_codec_finer
 from videogen.train.recipes.families import (
     shapes_mini_dit,
     shapes_mini_gan,
@@ -48,6 +48,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_t2v_turned": shapes_t2v_turned,
     "shapes_t2v_finer": shapes_t2v_finer,
     "worlds_codec": worlds_codec,
+    "worlds_codec_finer": worlds_codec_finer,
 }
 
 

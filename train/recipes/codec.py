@@ -50,7 +50,7 @@ def worlds_codec() -> TrainConfig:
 
 
 def worlds_codec_finer() -> TrainConfig:
-    """`worlds_codec` taken further with the mean PSNR as its aim, so that plain material counts as much as rich."""
+    """`worlds_codec` taken further towards the mean PSNR, so that plain material counts as much as rich."""
     first = worlds_codec()
     shapes, emoji = ShapesClips(seed=13), EmojiClips(ARTWORK, seed=13)
     objective = first.objective
