@@ -47,6 +47,7 @@ class LatentObjectiveConfig(ObjectiveConfig):
         caption_dropout: Share of clips trained without their caption: for classifier-free guidance where a
             family has it, and for the empty prompt.
         preview_prompts: Of the clips that are made on the way.
+        preview_frames: Frames of these clips; the pipeline's own number if None.
         seed: Of everything random in the treatment of a clip.
     """
 
@@ -56,6 +57,7 @@ class LatentObjectiveConfig(ObjectiveConfig):
     text_rate: float = 0.1
     caption_dropout: float = 0.1
     preview_prompts: tuple[str, ...] = PREVIEW_PROMPTS
+    preview_frames: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -149,7 +151,9 @@ class LatentObjective(Objective):
         prompts = self.latent_settings.preview_prompts
         pipeline = self.pipeline()
         pipeline.set_progress_bar_config(disable=True)
-        frames = pipeline(prompts, seed=0, return_dict=False)[0]
+        frames_wanted = self.latent_settings.preview_frames
+        length = {} if frames_wanted is None else {"num_frames": frames_wanted}
+        frames = pipeline(prompts, seed=0, **length, return_dict=False)[0]
         return list(zip(prompts, (frames * 255).round().astype(np.uint8), strict=True))
 
 

@@ -28,6 +28,7 @@ from videogen.train.recipes.shapes import (
     shapes_t2v_longest,
     shapes_t2v_turned,
 )
+from videogen.train.recipes.worlds import worlds_appearance, worlds_motion
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_codec": shapes_codec,
@@ -49,6 +50,8 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_t2v_finer": shapes_t2v_finer,
     "worlds_codec": worlds_codec,
     "worlds_codec_finer": worlds_codec_finer,
+    "worlds_appearance": worlds_appearance,
+    "worlds_motion": worlds_motion,
 }
 
 

@@ -32,3 +32,13 @@ def test_crops_show_the_objects(artwork_folder: Path) -> None:
     source = EmojiCrops(EmojiClips(artwork_folder, size=64, backdrops=("black",)), size=24)
     pixels = source.batch(range(40)).pixels
     assert float((pixels.amax((1, 2, 3, 4)) > 0).float().mean()) > 0.9
+
+
+def test_a_crop_of_the_whole_frame_is_a_moment_of_its_clip(artwork_folder: Path) -> None:
+    clips = EmojiClips(artwork_folder, num_frames=8, size=32)
+    crops = EmojiCrops(clips, num_frames=4, size=32).batch(range(6))
+    whole = clips.batch(range(6))
+    assert crops.captions == whole.captions
+    for crop, clip in zip(crops.pixels, whole.pixels, strict=True):
+        moments = clip.unfold(1, 4, 1).movedim(-1, 2)  # (3, first frames, 4, H, W)
+        assert (moments - crop[:, None]).abs().amax((0, 2, 3, 4)).min() < 1e-6

@@ -1,4 +1,4 @@
-"""Short crops of the world `emoji` around its objects, to train a codec on."""
+"""Short crops of the world `emoji` around its objects, to train a codec on, or what things look like."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from videogen.data.shapes.world import RADIUS, X, Y
 
 @dataclass(frozen=True)
 class EmojiCrops:
-    """Consecutive frames of clips, cut to a window at an object of theirs.
+    """Consecutive frames of clips, cut to a window at an object of theirs, with the captions of the clips.
 
     Attributes:
         clips: Where they are cut from.
         num_frames: Consecutive frames of a crop.
-        size: Side of a crop in pixels.
+        size: Side of a crop in pixels; that of the clips for whole frames.
     """
 
     clips: EmojiClips
@@ -45,7 +45,7 @@ class EmojiCrops:
             clip[..., top : top + self.size, left : left + self.size]
             for clip, (top, left) in zip(pixels, corners, strict=True)
         ]
-        return Batch(tuple(sample_ids), torch.stack(crops), ("",) * len(crops), FPS)
+        return Batch(tuple(sample_ids), torch.stack(crops), self.clips.captions(scenes, sample_ids), FPS)
 
     def _corner(self, centre: float, radius: float, rng: Random) -> int:
         """Where a crop begins along an axis, so that its centre is within the object."""

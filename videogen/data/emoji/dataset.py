@@ -72,11 +72,14 @@ class EmojiClips:
         """Compose the clips at these positions; see `ClipSource`."""
         scenes = [self.scene(sample_id) for sample_id in sample_ids]
         pixels = render(scenes, self.world.artwork, self.size, device).pixels
-        captions = tuple(
+        return Batch(tuple(sample_ids), pixels, self.captions(scenes, sample_ids), FPS)
+
+    def captions(self, scenes: Sequence[EmojiScene], sample_ids: Sequence[int]) -> tuple[str, ...]:
+        """What is said of the scenes at these positions."""
+        return tuple(
             caption(scene, self.namings, Random(f"emoji caption/{self.seed}/{sample_id}"))
             for scene, sample_id in zip(scenes, sample_ids, strict=True)
         )
-        return Batch(tuple(sample_ids), pixels, captions, FPS)
 
 
 # Kept beside the clips rather than in them, so that they stay small when they are sent to worker processes.

@@ -112,21 +112,27 @@ class ShapesClips:
     def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:
         """Render the clips at these positions; see `ClipSource`."""
         scenes = [self.scene(sample_id) for sample_id in sample_ids]
-        captions = [
+        pixels = render(scenes, self.size, device)
+        return Batch(tuple(sample_ids), pixels, self.captions(scenes, sample_ids), FPS)
+
+    def captions(self, scenes: Sequence[Scene], sample_ids: Sequence[int]) -> tuple[str, ...]:
+        """What is said of the scenes at these positions."""
+        return tuple(
             caption(scene, Random(f"caption/{self.seed}/{sample_id}"))
             for scene, sample_id in zip(scenes, sample_ids, strict=True)
-        ]
-        return Batch(tuple(sample_ids), render(scenes, self.size, device), tuple(captions), FPS)
+        )
 
 
 @dataclass(frozen=True)
 class ShapesCrops:
     """Short crops around the objects, where all the information of a clip is: four times cheaper per edge.
 
+    They have the captions of the clips.
+
     Attributes:
         clips: Where they are cut from.
         num_frames: Consecutive frames of a crop.
-        size: Side of a crop in pixels.
+        size: Side of a crop in pixels; that of the clips for whole frames.
         object_rate: Share of crops cut around an object rather than anywhere.
     """
 
@@ -150,7 +156,7 @@ class ShapesCrops:
             clip[:, :, top : top + self.size, left : left + self.size]
             for clip, (top, left) in zip(pixels, corners, strict=True)
         ]
-        return Batch(tuple(sample_ids), torch.stack(crops), ("",) * len(crops), FPS)
+        return Batch(tuple(sample_ids), torch.stack(crops), self.clips.captions(scenes, sample_ids), FPS)
 
     def _corner(self, scene: Scene, rng: Random) -> tuple[int, int]:
         """Top left corner, so that the centre lies near an object's outline as often as inside it."""

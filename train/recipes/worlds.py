@@ -1,0 +1,90 @@
+"""Recipes of one model for both worlds, in the order in which they are run: appearance, then motion.
+
+What things look like is learned on single latent frames, which are four times cheaper than clips; how they
+move, and how a clip follows from parts of it, on whole ones. `worlds_codec_finer` and `open_text` come first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from videogen.data.emoji.crops import EmojiCrops
+from videogen.data.emoji.dataset import EmojiClips
+from videogen.data.mixture import Mixture
+from videogen.data.shapes.dataset import ShapesClips, ShapesCrops
+from videogen.data.shapes.world import MOTIONS
+from videogen.train.config import TrainConfig
+from videogen.train.objectives.diffusion import DiffusionObjectiveConfig, UViTConfig
+from videogen.train.recipes.codec import ARTWORK
+
+PREVIEW_PROMPTS = (
+    "a large horse stays still on a sky blue background",
+    "a large rocket moves up on a navy background",
+    "a large clown face rotates on a white background",
+    "a large octopus moves left on a teal background",
+    "a large red circle moves right on a black background",
+    "a medium yellow star rotates on a purple background",
+)
+_VISIBLE = tuple(motion for motion in MOTIONS if not motion.startswith("fade"))
+"""Motions during which an object is always to be seen."""
+
+
+def worlds_appearance() -> TrainConfig:
+    """What the subjects and the shapes look like: single latent frames, taken anywhere in clips."""
+    large = EmojiClips(ARTWORK, seed=21, sizes=("large",), motions=_VISIBLE, two_object_rate=0)
+    any_size = EmojiClips(ARTWORK, seed=22, motions=_VISIBLE, two_object_rate=0)
+    shapes = ShapesClips(seed=23, two_object_rate=0)
+    return TrainConfig(
+        name="worlds_appearance",
+        objective=DiffusionObjectiveConfig(
+            codec="runs/worlds_codec_finer/result",
+            network=UViTConfig(token_convs=True),
+            time_mean=0.6,
+            time_std=1.4,
+            preview_prompts=PREVIEW_PROMPTS,
+            preview_frames=4,
+        ),
+        source=Mixture(
+            (EmojiCrops(large, size=64), EmojiCrops(any_size, size=64), ShapesCrops(shapes, size=64)),
+            shares=(0.65, 0.25, 0.1),
+        ),
+        num_steps=2500,
+        batch_size=64,
+        learning_rate=3e-3,
+        warmup_steps=60,
+        decay_steps=1000,
+        ema_decay=0.995,
+        checkpoint_every=100,
+        preview_every=500,
+        mixed_precision="bf16",
+    )
+
+
+def worlds_motion() -> TrainConfig:
+    """How they move: clips of both worlds, one and two objects, from `worlds_appearance` on."""
+    first = worlds_appearance()
+    objective = first.objective
+    assert isinstance(objective, DiffusionObjectiveConfig)
+    return replace(
+        first,
+        name="worlds_motion",
+        objective=replace(
+            objective,
+            init_from="runs/worlds_appearance/result",
+            time_mean=1.2,
+            time_std=1.8,
+            preview_frames=None,
+            seed=1,
+        ),
+        source=Mixture(
+            (EmojiClips(ARTWORK, seed=24, two_object_rate=0.2), ShapesClips(seed=25, two_object_rate=0.2)),
+            shares=(0.75, 0.25),
+        ),
+        num_steps=8000,
+        batch_size=32,
+        learning_rate=2e-3,
+        warmup_steps=100,
+        decay_steps=4000,
+        ema_decay=0.998,
+        seed=1,
+    )
