@@ -5,10 +5,11 @@ All that a language consists of stands in `words/<language>.toml`; here words be
 - a noun follows its gender: `m`, `f` or `n`, `p` for a plural without gender, `mp` and `fp` for one with;
 - `a/b` is a singular and a plural, `a/b/c/d` a masculine, a feminine and their plurals: the form that agrees
   with the noun is said;
-- `*` stands for the ending of an adjective, by case and gender, and `~n` for what a noun adds in an oblique case;
+- `*` stands for the ending of an adjective, by case and gender, and what follows `~` is what a noun adds in
+  an oblique case;
 - `_` in a size or the kind of a background is the noun, so an adjective may stand on either side of it;
-- `_` in front of a word of a motion marks the separable part of a verb, and `!` at the end of a motion that it is not
-  said together with a place.
+- `_` in front of a word of a motion marks the separable part of a verb, and `!` at the end of a motion that
+  it is not said together with a place.
 
 The first of several words is the plain one, and said most often.
 """
@@ -100,8 +101,8 @@ def foreign_caption(
 def caption(scene: Scene | EmojiScene, rng: Random, language: str) -> str | None:
     """A caption as a person might write it, in another language.
 
-    As in English, the subject or colour and shape of every object and its motion are always said, while size, place
-    and background are left out at times.
+    As in English, the subject or colour and shape of every object and its motion are always said, while size,
+    place and background are left out at times.
 
     Args:
         scene: Of either world.
@@ -119,8 +120,8 @@ def caption_pair(
 ) -> tuple[str, str] | None:
     """The same said in English and in another language, to teach a text encoder that both mean the same.
 
-    Both name colour or subject, shape, size and motion of every object and the background, and nothing else. English
-    takes its plain form; the other language is as free as in `caption`.
+    Both name subject or colour and shape, size and motion of every object and the background, and nothing
+    else. English takes its plain form; words and sentences of the other language are as free as in `caption`.
 
     Args:
         scene: Of either world.
@@ -165,13 +166,13 @@ def _describe(
 ) -> _Object:
     item = scene.objects[idx]
     if isinstance(item, ShapeObject):
-        gender, _, noun = say(tuple(table["shapes"][item.shape]), rng).partition(" ")
+        gender, _, noun = say(table["shapes"][item.shape], rng).partition(" ")
         noun = _coloured(noun, item.colour, table, rng)
     else:
-        gender, _, noun = say(tuple(table["subjects"][item.name]), rng).partition(" ")
+        gender, _, noun = say(table["subjects"][item.name], rng).partition(" ")
     if complete or rng.random() < 0.7:
-        noun = say(tuple(table["sizes"][item.size]), rng).replace("_", noun)
-    motion = say(tuple(table["motions"][item.motion]), rng)
+        noun = say(table["sizes"][item.size], rng).replace("_", noun)
+    motion = say(table["motions"][item.motion], rng)
     place = ""
     if (
         not complete
@@ -180,7 +181,7 @@ def _describe(
         and rng.random() < 0.4
     ):
         where = place_of(float(scene.tracks[idx][0, X]), float(scene.tracks[idx][0, Y]))
-        place = say(tuple(table["places"][where]), rng)
+        place = say(table["places"][where], rng)
     return _Object(noun, gender, motion.removesuffix("!"), "" if motion.endswith("!") else place)
 
 
@@ -191,12 +192,12 @@ def _ground(scene: Scene | EmojiScene, table: dict[str, Any], rng: Random) -> st
         colour, kind = scene.background.name, "gradient" if scene.background.gradient else "plain"
     preposition, case, background = rng.choice(table["grounds"])
     gender, _, noun = background.partition(" ")
-    noun = say(tuple(table["kinds"][kind]), rng).replace("_", _coloured(noun, colour, table, rng))
+    noun = say(table["kinds"][kind], rng).replace("_", _coloured(noun, colour, table, rng))
     return f"{preposition} {_noun_phrase(noun, gender, case, table)}"
 
 
 def _coloured(noun: str, colour: str, table: dict[str, Any], rng: Random) -> str:
-    word = say(tuple(table["colours"][colour]), rng)
+    word = say(table["colours"][colour], rng)
     return f"{word} {noun}" if table["colours_first"] else f"{noun} {word}"
 
 
@@ -227,91 +228,90 @@ def _agree(phrase: str, gender: str) -> str:
 class _Sentence:
     """Puts what is said of objects into the order of a language.
 
-    In languages with `verb_second`, the verb of a main clause is its second part, whatever the first one is, and that
-    of a subordinate clause is the last one.
+    In languages with `verb_second`, the verb of a main clause is its second part, whatever the first one is,
+    that of a subordinate clause is the last one, and commas part clauses.
     """
 
     table: dict[str, Any]
     rng: Random
+
+    @property
+    def comma(self) -> str:
+        """What stands between clauses."""
+        return "," if self.table["verb_second"] else ""
 
     def joined(self, objects: Sequence[_Object], ground: str) -> str:
         """Objects named one after the other, and what is behind all of them."""
         share = self.rng.random()
         if share < 0.15:
             return self._opened(objects, ground)
-        conjunction = self.table["and"]
         if share < 0.3:
             opening = self.rng.choice(self.table["clause_openings"])
-            said = f" {conjunction} ".join(self._clause(item, "subordinate") for item in objects)
+            said = f" {self.table['and']} ".join(self._clause(item, "subordinate") for item in objects)
             return self._grounded(f"{opening} {said}", ground)
-        order = "subordinate"
         if self.rng.random() < 0.5:
-            conjunction = f" {conjunction} "
-            order = "main"
+            conjunction, order = f" {self.table['and']} ", "main"
         else:
-            comma = "," if self.table["verb_second"] else ""
-            conjunction = f"{comma} {self.rng.choice(self.table['while'])} "
-        in_front = bool(ground) and self.rng.random() < 0.2
-        first = self._clause(objects[0], "inverted" if in_front else "main")
-        said = conjunction.join([first, *(self._clause(item, order) for item in objects[1:])])
-        if in_front:
+            conjunction, order = f"{self.comma} {self.rng.choice(self.table['while'])} ", "subordinate"
+        if ground and self.rng.random() < 0.2:
+            said = conjunction.join(
+                self._clause(item, order if idx else "inverted") for idx, item in enumerate(objects)
+            )
             return f"{ground} {said}" if self.table["verb_second"] else f"{ground}, {said}"
-        if self.table["verb_second"] and len(objects) == 1 and self.rng.random() < 0.7:
+        if len(objects) == 1:
             return self._clause(objects[0], "main", ground)
-        return self._grounded(said, ground) if len(objects) > 1 else f"{said} {ground}".strip()
+        said = conjunction.join(
+            self._clause(item, order if idx else "main") for idx, item in enumerate(objects)
+        )
+        return self._grounded(said, ground)
 
     def related(self, objects: Sequence[_Object], relation: str, ground: str) -> str:
         """The first object in front of, behind or beside the second one."""
         first, second = objects
         preposition = self.rng.choice(self.table[relation])
         opening = self.rng.choice(self.table["clause_openings"]) if self.rng.random() < 0.3 else ""
-        other = (
-            f"{preposition} {self._noun_phrase(second, self.table['object_case'])}{self._relative(second)}"
-        )
+        noun_phrase = _noun_phrase(second.noun, second.gender, self.table["object_case"], self.table)
+        other = f"{preposition} {noun_phrase}{self._relative(second)}"
         if self.table["verb_second"]:
             said = f"{other}, {self._clause(first, 'subordinate' if opening else 'inverted')}"
         else:
-            said = f"{self._clause(first, 'main', definite=not opening)} {other}"
+            said = f"{self._clause(first, 'main')} {other}"
         return self._grounded(f"{opening} {said}".strip(), ground)
 
     def _opened(self, objects: Sequence[_Object], ground: str) -> str:
         """`a video of` objects, each of which a relative clause follows."""
         opening, of = self.rng.choice(self.table["openings"])
-        case = self.table["opening_case"]
-        said = [f"{of} {self._noun_phrase(item, case)}{self._relative(item)}".strip() for item in objects]
-        comma = "," if self.table["verb_second"] else ""
-        joined = f"{comma} {self.table['and']} ".join(said)
-        return self._grounded(f"{opening} {joined}", ground)
+        said = f"{self.comma} {self.table['and']} ".join(
+            f"{of} {_noun_phrase(item.noun, item.gender, self.table['opening_case'], self.table)}".strip()
+            + self._relative(item)
+            for item in objects
+        )
+        return self._grounded(f"{opening} {said}", ground)
 
     def _grounded(self, said: str, ground: str) -> str:
-        comma = "," if self.table["verb_second"] and ground else ""
-        return f"{said}{comma} {ground}".strip()
+        return f"{said}{self.comma} {ground}" if ground else said
 
     def _relative(self, item: _Object) -> str:
-        comma = "," if self.table["verb_second"] else ""
-        return f"{comma} {self._order(item, self.table['relative'][item.gender], 'subordinate')}"
+        return f"{self.comma} {self._order(item, self.table['relative'][item.gender], 'subordinate')}"
 
-    def _clause(self, item: _Object, order: str, ground: str = "", *, definite: bool = True) -> str:
-        case = "definite" if definite and self.rng.random() < 0.1 else "indefinite"
-        return self._order(item, self._noun_phrase(item, case), order, ground)
-
-    def _noun_phrase(self, item: _Object, case: str) -> str:
-        return _noun_phrase(item.noun, item.gender, case, self.table)
+    def _clause(self, item: _Object, order: str, ground: str = "") -> str:
+        case = "definite" if self.rng.random() < 0.1 else "indefinite"
+        return self._order(item, _noun_phrase(item.noun, item.gender, case, self.table), order, ground)
 
     def _order(self, item: _Object, subject: str, order: str, ground: str = "") -> str:
-        """A clause with its parts in order."""
+        """The parts of a clause in the order `main`, `inverted` or `subordinate`."""
         motion = _agree(item.motion, item.gender)
         if not self.table["verb_second"]:
-            parts = [subject, motion, item.place, ground]
+            return " ".join(part for part in (subject, motion, item.place, ground) if part)
+        finite, *rest = motion.split()
+        reflexive = rest.pop(0) if rest[:1] == ["sich"] else ""
+        particle = rest.pop().removeprefix("_") if rest and rest[-1].startswith("_") else ""
+        middle = (item.place, ground, *rest)
+        parts: tuple[str, ...]
+        if order == "subordinate":
+            parts = (subject, reflexive, *middle, f"{particle}{finite}")
+        elif order == "inverted":
+            parts = (finite, reflexive, subject, *middle, particle)
         else:
-            finite, *rest = motion.split()
-            reflexive = rest.pop(0) if rest[:1] == ["sich"] else ""
-            particle = rest.pop().removeprefix("_") if rest and rest[-1].startswith("_") else ""
-            middle = [item.place, ground, *rest]
-            if order == "subordinate":
-                parts = [subject, reflexive, *middle, f"{particle}{finite}"]
-            elif order == "inverted":
-                parts = [finite, reflexive, subject, *middle, particle]
-            else:
-                parts = [subject, finite, reflexive, *middle, particle]
+            parts = (subject, finite, reflexive, *middle, particle)
         return " ".join(part for part in parts if part)

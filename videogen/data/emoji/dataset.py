@@ -36,8 +36,8 @@ class EmojiClips:
         motions: Those of `MOTIONS` that occur.
         backdrops: Keys of `BACKDROP_COLOURS` that occur.
         two_object_rate: Share of scenes with two objects.
-        foreign_rate: Share of clips that are captioned in one of `languages`, in [0, 1]; those that show a subject
-            without a name there stay English.
+        foreign_rate: Share of clips that are captioned in one of `languages`, in [0, 1]; those that show a
+            subject without a name there stay English.
         languages: Which ones, some of `LANGUAGES`.
     """
 
