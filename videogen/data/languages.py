@@ -258,6 +258,8 @@ class _Sentence:
                 self._clause(item, order if idx else "inverted") for idx, item in enumerate(objects)
             )
             return f"{ground} {said}" if self.table["verb_second"] else f"{ground}, {said}"
+        if len(objects) == 1 and self.rng.random() < 0.3:
+            return f"{self._clause(objects[0], 'main')} {ground}".strip()
         if len(objects) == 1:
             return self._clause(objects[0], "main", ground)
         said = conjunction.join(
