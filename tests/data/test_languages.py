@@ -60,7 +60,7 @@ def emoji_scene(backdrop: Backdrop, *objects: EmojiObject | ShapeObject, overlap
     return EmojiScene(objects, tracks, (0,) * len(objects), backdrop, overlap)
 
 
-SCENES = (
+SCENES: tuple[tuple[Chosen, Scene | EmojiScene], ...] = (
     (Chosen(0.49, 0), shapes_scene(Background("black"), ShapeObject("red", "circle", "small", "left"))),
     (Chosen(0.49, 0), shapes_scene(Background("navy", 40.0), ShapeObject("white", "star", "large", "still"))),
     (Chosen(0.6, 1), shapes_scene(Background("gray"), ShapeObject("yellow", "cross", "medium", "grow"))),
@@ -178,7 +178,8 @@ def test_names_are_of_subjects_of_the_artwork(shared: Path) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_object_and_its_motion_is_said(language: str) -> None:
     table = words(language)
-    for seed, scene in enumerate([*shapes_scenes(), *emoji_scenes(language)] * 3):
+    scenes: list[Scene | EmojiScene] = [*shapes_scenes(), *emoji_scenes(language)]
+    for seed, scene in enumerate(scenes * 3):
         text = caption(scene, Random(seed), language)
         assert text is not None
         assert not re.search(rf"[*~_/!]|  |^ | $|' |{WRONG[language]}", text), text
