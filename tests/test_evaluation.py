@@ -154,9 +154,13 @@ def test_command_writes_the_report(pipeline: TextToVideoPipeline, tmp_path: Path
     sizes = ["--world", "shapes-mini", "--num-prompts", "1", "--num-codec-clips", "2", "--batch-size", "3"]
     settings = ["--steps", "1", "--steps", "2", "--guidance", "1", "--dtype", "bfloat16"]
     paths = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "page.md")]
-    result = CliRunner().invoke(app, [*sizes, *settings, *paths])
+    result = CliRunner().invoke(app, [*sizes, *settings, *paths], env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
-    assert "Codec: PSNR" in result.output
+    assert "Codec: PSNR" in result.stdout
+    heads = [line.split() for line in result.stdout.splitlines() if line.startswith("prompts")]
+    assert heads == [["prompts", *["colour", "shape", "size", "motion", "background", "all", "right"]]] * 2
+    assert result.stdout.count("held out") == 2 and "…" not in result.stdout
+    assert "2 steps, guidance 1, held out" in result.stderr
     assert "held out" in (tmp_path / "page.md").read_text()
     assert len(json.loads((tmp_path / "page.json").read_text())["settings"]) == 2
 

@@ -13,6 +13,7 @@ from itertools import product
 from statistics import median
 
 import torch
+from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -205,7 +206,8 @@ def evaluate(
     }
     combinations = list(product(num_inference_steps, guidance_scales))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), disable=not show_progress) as progress:
+    console = Console(stderr=True)  # the report alone belongs on the standard output
+    with Progress(*columns, TimeRemainingColumn(), console=console, disable=not show_progress) as progress:
         task = progress.add_task("clips", total=len(combinations) * len(prompts) * num_prompts)
         settings = []
         for steps, scale in combinations:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated
 
@@ -71,12 +72,17 @@ def evaluate_command(
     out.write_text(report.to_markdown(), encoding="utf-8")
     out.with_suffix(".json").write_text(report.to_json(), encoding="utf-8")
 
-    header, rows = report.accuracy_table(brief=True)
-    table = Table(*header, title="Right clips, in brackets 95 % intervals")
-    for row in rows:
-        table.add_row(*row)
     console = Console()
-    console.print(table)
+    console.print("Right clips, in brackets 95 % intervals", markup=False)
+    header, rows = report.accuracy_table(brief=True)
+    for (num_steps, scale, seconds), rows_of_setting in groupby(rows, key=lambda row: row[:3]):
+        console.print(f"\n{num_steps} steps, guidance {scale}: {seconds} s per clip")
+        # Columns of one setting alone, without a frame, are what 80 characters hold.
+        table = Table(*header[3:], box=None, pad_edge=False, header_style="dim")
+        for row in rows_of_setting:
+            table.add_row(*row[3:])
+        console.print(table)
+    console.print()
     console.print(
         f"Codec: PSNR {report.codec_psnr} dB on {report.codec_psnr.num_values} unseen clips", markup=False
     )
