@@ -214,25 +214,6 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert torch.equal(predict(UViT3D.from_pretrained(tmp_path), *inputs), predict(model, *inputs))
 
 
-def test_a_network_that_is_given_token_convs_predicts_the_same_until_they_learn() -> None:
-    model, inputs = make_network(UViT3D, token_convs=False), make_inputs((2, 4, 3, 4, 6))
-    grown = model.with_token_convs()
-    assert grown.config["token_convs"] and not model.config["token_convs"]
-    old = model.state_dict()
-    added = [name for name, _ in grown.named_parameters() if name not in old]
-    assert added and all(name.startswith("blocks.1.token_conv.") for name in added)  # every second block
-    expected = predict(model, *inputs)
-    assert torch.equal(predict(grown, *inputs), expected)
-    optimizer = torch.optim.SGD(grown.parameters(), lr=0.1)
-    for _ in range(2):  # what lies before a layer of zeros learns from the second step on
-        optimizer.zero_grad()
-        predict(grown, *inputs).square().mean().backward()
-        optimizer.step()
-    parameters = dict(grown.named_parameters())
-    assert all(parameters[name].grad is not None and parameters[name].grad.any() for name in added)
-    assert torch.equal(predict(model, *inputs), expected)  # the given network is not touched
-
-
 @torch.no_grad()
 def test_several_prompts_for_a_sample_equal_as_many_passes() -> None:
     model = make_network(UViT3D)

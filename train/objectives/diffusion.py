@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.conditioning.condition import make_condition, num_condition_channels
+from videogen.conditioning.masks import draw_masks
 from videogen.data.batch import Batch
 from videogen.models.dit import DiT3D
+from videogen.models.growing import grown
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
 from videogen.pipelines.text_to_video import TextToVideoPipeline
@@ -34,8 +37,9 @@ class UViTConfig:
     num_layers: int = 6
     num_attention_heads: int = 4
     token_convs: bool = False
+    step_size_embedding: bool = False
 
-    def build(self, in_channels: int, cross_attention_dim: int) -> Denoiser:
+    def build(self, in_channels: int, cross_attention_dim: int, condition_channels: int = 0) -> Denoiser:
         """Make the network."""
         return UViT3D(
             in_channels=in_channels,
@@ -46,6 +50,8 @@ class UViTConfig:
             num_attention_heads=self.num_attention_heads,
             cross_attention_dim=cross_attention_dim,
             token_convs=self.token_convs,
+            condition_channels=condition_channels,
+            step_size_embedding=self.step_size_embedding,
         )
 
 
@@ -56,8 +62,9 @@ class UNet3DConfig:
     block_out_channels: tuple[int, int] = (64, 128)
     layers_per_block: int = 1
     attention_head_dim: int = 32
+    step_size_embedding: bool = False
 
-    def build(self, in_channels: int, cross_attention_dim: int) -> Denoiser:
+    def build(self, in_channels: int, cross_attention_dim: int, condition_channels: int = 0) -> Denoiser:
         """Make the network."""
         return UNet3D(
             in_channels=in_channels,
@@ -68,6 +75,8 @@ class UNet3DConfig:
             layers_per_block=self.layers_per_block,
             attention_head_dim=self.attention_head_dim,
             cross_attention_dim=cross_attention_dim,
+            condition_channels=condition_channels,
+            step_size_embedding=self.step_size_embedding,
         )
 
 
@@ -79,8 +88,9 @@ class DiTConfig:
     num_layers: int = 6
     num_attention_heads: int = 4
     token_convs: bool = False
+    step_size_embedding: bool = False
 
-    def build(self, in_channels: int, cross_attention_dim: int) -> Denoiser:
+    def build(self, in_channels: int, cross_attention_dim: int, condition_channels: int = 0) -> Denoiser:
         """Make the network."""
         return DiT3D(
             in_channels=in_channels,
@@ -89,6 +99,8 @@ class DiTConfig:
             num_attention_heads=self.num_attention_heads,
             cross_attention_dim=cross_attention_dim,
             token_convs=self.token_convs,
+            condition_channels=condition_channels,
+            step_size_embedding=self.step_size_embedding,
         )
 
 
@@ -107,13 +119,21 @@ class DiffusionObjectiveConfig(LatentObjectiveConfig):
             place can be read from them up to t = 0.95.
         time_std: Standard deviation of that logit.
         init_from: Folder of a pipeline whose denoiser and text encoder are the start; None for a fresh one.
-            Its denoiser keeps its own sizes, and gets `token_convs` if the network has them.
+            Its denoiser keeps its own sizes, and gets `token_convs` and `step_size_embedding` if the network
+            has them, and channels for conditions if there are any. The clips may be longer or larger than
+            those that it has learned from.
+        condition_rate: Share of clips of which pixels are known as `draw_masks` has it (of nearly a third of
+            them none). 0 makes a network without channels for conditions.
+        condition_dropout: Share of the conditions that are left out, for a guidance scale of their own beside
+            that of the caption (Brooks et al. 2022, arXiv:2211.09800, section 3.2.1).
     """
 
     network: DenoiserConfig = UViTConfig()
     time_mean: float = 1.2
     time_std: float = 1.8
     init_from: str | None = None
+    condition_rate: float = 0.0
+    condition_dropout: float = 0.1
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
@@ -122,24 +142,36 @@ class DiffusionObjectiveConfig(LatentObjectiveConfig):
             raise ValueError(f"`time_mean` must be a number, got {self.time_mean}")
         if not 0 <= self.time_std < math.inf:
             raise ValueError(f"`time_std` must be at least 0, got {self.time_std}")
+        for name in ("condition_rate", "condition_dropout"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` must be between 0 and 1, got {getattr(self, name)}")
 
     def build(self) -> DiffusionObjective:
         """Make the objective: the frozen codec, and a new or given denoiser and text encoder.
 
         Raises:
-            ValueError: If `codec` or `init_from` is not there.
+            ValueError: If `codec` or `init_from` is not there, or the denoiser of `init_from` takes
+                conditions of another number of channels.
         """
         check_result("init_from", self.init_from)
         codec = self.load_codec()
+        latent_channels = int(codec.config["latent_channels"])
+        channels = num_condition_channels(latent_channels, codec) if self.condition_rate else 0
         if self.init_from is not None:
             kind = _DENOISERS[type(self.network)]
             text_encoder = TextEncoder.from_pretrained(self.init_from, subfolder="text_encoder")
             denoiser = kind.from_pretrained(self.init_from, subfolder="unet")
-            if isinstance(self.network, UViTConfig) and self.network.token_convs:
-                denoiser = denoiser.with_token_convs()
+            parts = {
+                "token_convs": not isinstance(self.network, UNet3DConfig) and self.network.token_convs,
+                "condition_channels": channels,
+                "step_size_embedding": self.network.step_size_embedding,
+            }
+            asked = {name: value for name, value in parts.items() if value}
+            if asked:
+                denoiser = grown(denoiser, **asked)
         else:
             text_encoder = self.make_text_encoder()
-            denoiser = self.network.build(codec.config["latent_channels"], self.text_dim)
+            denoiser = self.network.build(latent_channels, self.text_dim, channels)
         return DiffusionObjective(codec, text_encoder, denoiser, self)
 
 
@@ -165,13 +197,23 @@ class DiffusionObjective(LatentObjective):
         self.settings = config
 
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:
-        """Losses of a batch: `loss`, and its part at high noise, `loss_noisy` (t > 0.8)."""
+        """Losses of a batch: `loss`, and its part at high noise, `loss_noisy` (t > 0.8).
+
+        Where there are conditions, also that of the cells of latents that are known, `loss_known`.
+
+        Raises:
+            ValueError: If there are to be conditions, and the batch has no pixels to make them of.
+        """
         latents = self.latents(batch)
         generators = self.generators(batch)
         normal = torch.tensor([torch.randn((), generator=generator).item() for generator in generators])
         times = torch.sigmoid(self.settings.time_mean + self.settings.time_std * normal).to(latents)
         text = self.encode_captions(batch, draw_uniform(generators))
         noise = sample_noise(latents.shape[1:], generators).to(latents)
+
+        condition = None
+        if self.settings.condition_rate:
+            condition = self._draw_conditions(batch, generators).to(latents)
 
         t = times[:, None, None, None, None]
         model_pred = self.denoiser(
@@ -180,11 +222,32 @@ class DiffusionObjective(LatentObjective):
             text.prompt_embeds,
             text.attention_mask,
             return_dict=False,
+            condition=condition,
         )[0]
-        errors = (model_pred.float() - (noise - latents)).square().mean((1, 2, 3, 4))
+        squares = (model_pred.float() - (noise - latents)).square()
+        errors = squares.mean((1, 2, 3, 4))
         noisy = times.detach() > 0.8
         loss_noisy = (errors.detach() * noisy).sum() / noisy.sum().clamp(min=1)
-        return {"loss": errors.mean(), "loss_noisy": loss_noisy}
+        losses = {"loss": errors.mean(), "loss_noisy": loss_noisy}
+        if condition is not None:
+            known = (condition[:, latents.shape[1] :] == 1).all(1)  # (B, f, h, w)
+            losses["loss_known"] = (squares.detach().mean(1) * known).sum() / known.sum().clamp(min=1)
+        return losses
+
+    @torch.no_grad()
+    def _draw_conditions(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:
+        """What is known of each clip, `(B, C + t, f, h, w)`: zeros where it is to have no condition."""
+        if batch.pixels_or_none is None:
+            raise ValueError(
+                f"`condition_rate` must be 0 for cached latents, got {self.settings.condition_rate}: they "
+                "have no pixels of which some could be known; train on a source of pixels"
+            )
+        kept_rate = self.settings.condition_rate * (1 - self.settings.condition_dropout)
+        num_frames, height, width = batch.pixels.shape[2:]
+        masks = draw_masks((num_frames, height, width), generators)
+        kept = torch.tensor(draw_uniform(generators)) < kept_rate
+        masks = masks * kept[:, None, None, None, None]
+        return make_condition(self.codec, batch.pixels, masks)
 
     def pipeline(self) -> TextToVideoPipeline:
         """The pipeline around the networks as they are now, with the scheduler that fits."""

@@ -54,3 +54,29 @@ class TimestepEmbedding(nn.Module):
         if condition is not None:
             hidden_states = hidden_states + self.cond_proj(condition)
         return self.linear_2(self.act(self.linear_1(hidden_states)))
+
+
+class StepSizeEmbedding(nn.Module):
+    """Tells a network how far the next step goes (Frans et al. 2024, arXiv:2410.12557, section 3).
+
+    It starts at zero. Whatever it learns, a step of size 0 stays zero: the sinusoids are taken less those
+    of 0, and there are no biases. So the velocity at a single time is never touched.
+
+    Args:
+        in_dim: channels of the sinusoidal embedding.
+        out_dim: channels of the result, and of the hidden layer.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.in_dim = in_dim
+        self.linear_1 = nn.Linear(in_dim, out_dim, bias=False)
+        self.linear_2 = nn.Linear(out_dim, out_dim, bias=False)
+        nn.init.zeros_(self.linear_2.weight)
+
+    def forward(self, step_size: Tensor, dtype: torch.dtype) -> Tensor:
+        """Embeds step sizes (B,), in [0, 1] as shares of the way from noise to clip, to (B, out_dim)."""
+        sizes = 1000 * step_size.float()
+        features = sinusoidal_embedding(sizes, self.in_dim)
+        features = features - sinusoidal_embedding(torch.zeros_like(sizes), self.in_dim)
+        return self.linear_2(F.silu(self.linear_1(features.to(dtype))))

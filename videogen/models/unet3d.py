@@ -30,7 +30,8 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.alignment import AlignedWeights
-from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
+from videogen.models.embeddings import StepSizeEmbedding, TimestepEmbedding, sinusoidal_embedding
+from videogen.models.growing import add_step_size, check_condition_channels, checked_condition
 from videogen.models.output import DenoiserOutput
 from videogen.models.step_cache import FeatureCache, reuse
 from videogen.models.text_context import TextContext, check_prompts_fit
@@ -72,6 +73,10 @@ class UNet3D(AlignedWeights, ModelMixin, ConfigMixin):
         cross_attention_dim: channels of the text.
         attention_head_dim: channels of one attention head; a block has channels / attention_head_dim heads.
         time_cond_proj_dim: channels of `timestep_cond`, None for a network without it.
+        condition_channels: channels of the condition, as `num_condition_channels` of `videogen.conditioning`
+            counts them; 0 for a network that takes none. This and the next a trained network can be `grown`
+            to have.
+        step_size_embedding: whether the network can be told how far the next step goes.
 
     Raises:
         ValueError: if the arguments contradict each other.
@@ -99,6 +104,8 @@ class UNet3D(AlignedWeights, ModelMixin, ConfigMixin):
         cross_attention_dim: int = 1024,
         attention_head_dim: int = 64,
         time_cond_proj_dim: int | None = None,
+        condition_channels: int = 0,
+        step_size_embedding: bool = False,
     ) -> None:
         super().__init__()
         _check_config(self.config)
@@ -157,6 +164,11 @@ class UNet3D(AlignedWeights, ModelMixin, ConfigMixin):
 
         self.conv_norm_out = FrameNorm(norm_num_groups, first, norm_eps)
         self.conv_out = SpatialConv(first, out_channels, 3, padding=1)
+        self.conv_condition = None
+        if condition_channels:
+            self.conv_condition = SpatialConv(condition_channels, first, 3, padding=1, bias=False)
+            nn.init.zeros_(self.conv_condition.weight)
+        self.step_embedding = StepSizeEmbedding(first, temb_dim) if step_size_embedding else None
 
     def forward(
         self,
@@ -167,6 +179,8 @@ class UNet3D(AlignedWeights, ModelMixin, ConfigMixin):
         return_dict: bool = True,
         *,
         timestep_cond: Tensor | None = None,
+        condition: Tensor | None = None,
+        step_size: Tensor | float | None = None,
         cache: FeatureCache | None = None,
     ) -> DenoiserOutput | tuple[Tensor]:
         """Predicts what the scheduler asks for from noisy latents.
@@ -180,6 +194,10 @@ class UNet3D(AlignedWeights, ModelMixin, ConfigMixin):
             encoder_attention_mask: (N, L) bool, True for the tokens to attend to; None attends to all.
             return_dict: whether to return a `DenoiserOutput`, or a tuple of one tensor.
             timestep_cond: (B, `time_cond_proj_dim`), added to the time embedding after a projection.
+            condition: what is known of the clips, (B, `condition_channels`, f, h, w), the same at all noise
+                levels. None is nothing known, and equals zeros.
+            step_size: how far the next step goes: a number or (B,) in [0, 1], as a share of the way from
+                noise to clip. None equals 0.
             cache: what earlier steps have kept, of use where no gradients are recorded. `deep` is all between
                 the layers of the finest resolution on the way down and those on the way up.
 
@@ -195,11 +213,15 @@ class UNet3D(AlignedWeights, ModelMixin, ConfigMixin):
         if isinstance(text, Tensor):
             text = self.text_context(text, encoder_attention_mask)
         check_prompts_fit(text.num_prompts, len(sample))
+        known = checked_condition(condition, sample, self.config["condition_channels"])
         timesteps = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         temb = sinusoidal_embedding(timesteps, self.time_dim).to(sample.dtype)
-        temb = self.act(self.time_embedding(temb, timestep_cond))  # (B, T), activated once for all resnets
+        temb = add_step_size(self.time_embedding(temb, timestep_cond), self.step_embedding, step_size)
+        temb = self.act(temb)  # (B, T), once for all resnets
 
         hidden_states = self.conv_in(sample.permute(0, 2, 3, 4, 1))  # (B, f, h, w, C)
+        if known is not None and self.conv_condition is not None:
+            hidden_states = hidden_states + self.conv_condition(known.permute(0, 2, 3, 4, 1))
         hidden_states = self.transformer_in(hidden_states, cache)
 
         skips = [hidden_states]
@@ -292,6 +314,7 @@ def _check_config(config: Mapping[str, Any]) -> None:
     for name in ("cross_attention_dim", "attention_head_dim"):
         _check_counts(name, config[name])
     _check_counts("block_out_channels", *config["block_out_channels"])
+    check_condition_channels(config["condition_channels"])
     if config["time_cond_proj_dim"] is not None:
         _check_counts("time_cond_proj_dim", config["time_cond_proj_dim"])
     size = config["sample_size"]

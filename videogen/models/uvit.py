@@ -23,7 +23,8 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import Tensor, nn
 
 from videogen.alignment import AlignedWeights
-from videogen.models.embeddings import TimestepEmbedding, sinusoidal_embedding
+from videogen.models.embeddings import StepSizeEmbedding, TimestepEmbedding, sinusoidal_embedding
+from videogen.models.growing import add_step_size, check_condition_channels, checked_condition
 from videogen.models.output import DenoiserOutput
 from videogen.models.preconditioning import flow_preconditioning, per_clip
 from videogen.models.step_cache import FeatureCache, reuse
@@ -60,10 +61,13 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
         num_attention_heads: Heads; `hidden_size / num_attention_heads` must be a multiple of 8.
         cross_attention_dim: Width of the prompt embeddings.
         token_convs: Whether every second block of the Transformer also convolves its tokens. Outlines come
-            out far better; a network that has learned without can be given them (`with_token_convs`).
+            out far better; a network that has learned without can be `grown` to have these and the next two.
+        condition_channels: Channels of the condition, as `num_condition_channels` of `videogen.conditioning`
+            counts them; 0 for a network that takes none.
+        step_size_embedding: Whether the network can be told how far the next step goes.
 
     Raises:
-        ValueError: If the width of a head is not a multiple of 8.
+        ValueError: If the width of a head is not a multiple of 8, or `condition_channels` is below 0.
     """
 
     position_frequencies: Tensor
@@ -83,9 +87,12 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
         num_attention_heads: int = 4,
         cross_attention_dim: int = 256,
         token_convs: bool = False,
+        condition_channels: int = 0,
+        step_size_embedding: bool = False,
     ) -> None:
         super().__init__()
         check_head_dim(hidden_size, num_attention_heads)
+        check_condition_channels(condition_channels)
         self.gradient_checkpointing = False
         self.time_embedding = TimestepEmbedding(_TIME_CHANNELS, hidden_size)
         self.text_embedding = nn.Linear(cross_attention_dim, hidden_size)
@@ -111,6 +118,11 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
         self.conv_out = nn.Conv2d(conv_dim, in_channels, 3, padding=1)
         for parameter in (*self.modulation.parameters(), *self.conv_out.parameters()):
             nn.init.zeros_(parameter)
+        self.conv_condition = None
+        if condition_channels:
+            self.conv_condition = nn.Conv2d(condition_channels, conv_dim, 3, padding=1, bias=False)
+            nn.init.zeros_(self.conv_condition.weight)
+        self.step_embedding = StepSizeEmbedding(_TIME_CHANNELS, hidden_size) if step_size_embedding else None
 
     def forward(
         self,
@@ -120,6 +132,8 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
         encoder_attention_mask: Tensor | None = None,
         return_dict: bool = True,
         *,
+        condition: Tensor | None = None,
+        step_size: Tensor | float | None = None,
         cache: FeatureCache | None = None,
     ) -> DenoiserOutput | tuple[Tensor]:
         """Predict the velocity `noise - latents` of noisy latents `(1 - t) latents + t noise`.
@@ -131,6 +145,10 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
                 or a multiple: prompt n goes with sample n % B.
             encoder_attention_mask: `(N, L)` bool, True where there is a word; all of them by default.
             return_dict: Whether to return a `DenoiserOutput` rather than a tuple.
+            condition: What is known of the clips, `(B, condition_channels, f, h, w)`, the same at all noise
+                levels. None is nothing known, and equals zeros.
+            step_size: How far the next step goes: a number or `(B,)` in [0, 1], as a share of the way from
+                noise to clip. None equals 0, the velocity at this very time.
             cache: What earlier steps have kept, of use where no gradients are recorded. `deep` is the
                 Transformer, `spatial` its attention among all tokens.
 
@@ -145,27 +163,28 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
         if isinstance(text, Tensor):
             text = self.text_context(text, encoder_attention_mask)
         check_prompts_fit(text.num_prompts, len(sample))
+        known = checked_condition(condition, sample, self.config["condition_channels"])
         num_frames, height, width = sample.shape[2:]
         timesteps = torch.as_tensor(timestep, device=sample.device).expand(len(sample))
         skip_scale, out_scale = flow_preconditioning(timesteps / 1000)
         time = self.time_embedding(sinusoidal_embedding(timesteps, _TIME_CHANNELS).to(sample.dtype))
+        time = add_step_size(time, self.step_embedding, step_size)
         assert text.pooled is not None
-        condition = F.silu(repeat_for_prompts(time, text.num_prompts) + text.pooled)
-        frame_condition = condition.repeat_interleave(num_frames, dim=0)
+        modulator = F.silu(repeat_for_prompts(time, text.num_prompts) + text.pooled)
+        frame_modulator = modulator.repeat_interleave(num_frames, dim=0)
 
-        scaled = sample * per_clip(out_scale, sample)  # to unit variance
-        frames = scaled.transpose(1, 2).flatten(0, 1)  # (B*f, C, h, w)
-        frames = F.pad(frames, (0, width % PATCH, 0, height % PATCH), mode="replicate")
-        frames = for_convolution(frames)
-        hidden_states = repeat_for_prompts(self.conv_in(frames), text.num_prompts * num_frames)
+        hidden_states = self.conv_in(_frames(sample * per_clip(out_scale, sample)))  # of unit variance
+        if known is not None and self.conv_condition is not None:
+            hidden_states = hidden_states + self.conv_condition(_frames(known))
+        hidden_states = repeat_for_prompts(hidden_states, text.num_prompts * num_frames)
         for block in self.down_blocks:
-            hidden_states = block(hidden_states, frame_condition, num_frames)
+            hidden_states = block(hidden_states, frame_modulator, num_frames)
         skip = hidden_states
         hidden_states = skip + reuse(
-            cache, "deep", self, len(skip), lambda: self._transform(skip, condition, text, cache)
+            cache, "deep", self, len(skip), lambda: self._transform(skip, modulator, text, cache)
         )
         for block in self.up_blocks:
-            hidden_states = block(hidden_states, frame_condition, num_frames)
+            hidden_states = block(hidden_states, frame_modulator, num_frames)
         hidden_states = self.conv_out(F.silu(self.norm_out(hidden_states)))[..., :height, :width]
         output = hidden_states.unflatten(0, (-1, num_frames)).transpose(1, 2)
         output = output.unflatten(0, (-1, len(sample)))  # (N / B, B, C, f, h, w)
@@ -174,9 +193,9 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
         return DenoiserOutput(sample=prediction) if return_dict else (prediction,)
 
     def _transform(
-        self, hidden_states: Tensor, condition: Tensor, text: TextContext, cache: FeatureCache | None
+        self, hidden_states: Tensor, modulator: Tensor, text: TextContext, cache: FeatureCache | None
     ) -> Tensor:
-        """What the Transformer adds to hidden_states `(N*f, c, h, w)`; condition `(N, D)`."""
+        """What the Transformer adds to hidden_states `(N*f, c, h, w)`; modulator `(N, D)`."""
         num_frames = len(hidden_states) // text.num_prompts
         rows, columns = hidden_states.shape[2] // PATCH, hidden_states.shape[3] // PATCH
         tokens = self.proj_in(to_patches(hidden_states))  # (N*f, rows, columns, D)
@@ -185,22 +204,15 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
         features = fourier_features(places, self.position_frequencies).to(tokens.dtype)
         tokens = tokens + self.position_embedding(features)
         rotations = rotary_factors(places, self._head_dim)
-        modulation = self.modulation(condition).unflatten(-1, (6, -1))  # (N, 6, D)
+        modulation = self.modulation(modulator).unflatten(-1, (6, -1))  # (N, 6, D)
         for block in self.blocks:
-            arguments = (tokens, modulation, text, rotations, condition, (num_frames, rows, columns), cache)
+            arguments = (tokens, modulation, text, rotations, modulator, (num_frames, rows, columns), cache)
             if self.gradient_checkpointing and torch.is_grad_enabled():
                 tokens = self._gradient_checkpointing_func(block, *arguments)
             else:
                 tokens = block(*arguments)
         tokens = self.proj_out(F.layer_norm(tokens, tokens.shape[-1:]))
         return from_patches(tokens.reshape(-1, rows, columns, tokens.shape[-1]))
-
-    def with_token_convs(self) -> UViT3D:
-        """A copy with `token_convs`, which predicts the same until it is trained."""
-        sizes = {name: value for name, value in self.config.items() if not name.startswith("_")}
-        grown = UViT3D(**{**sizes, "token_convs": True})
-        grown.load_state_dict({**grown.state_dict(), **self.state_dict()})
-        return grown
 
     @property
     def _head_dim(self) -> int:
@@ -220,3 +232,10 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
             ValueError: If a shape does not fit.
         """
         return prepare_text(self, self.text_embedding, encoder_hidden_states, encoder_attention_mask)
+
+
+def _frames(latents: Tensor) -> Tensor:
+    """Latents `(B, C, f, h, w)` as frames `(B*f, C, h', w')`, filled up to whole tokens."""
+    frames = latents.transpose(1, 2).flatten(0, 1)
+    height, width = latents.shape[3:]
+    return for_convolution(F.pad(frames, (0, width % PATCH, 0, height % PATCH), mode="replicate"))

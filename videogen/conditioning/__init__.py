@@ -1,0 +1,1 @@
+"""What of a clip is known beforehand: masks of pixels, and the condition that a denoiser reads them from."""
