@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -18,8 +19,14 @@ from videogen.pipelines.text_to_video import TextToVideoPipeline
 from videogen.sampling.noise import sample_noise
 from videogen.sampling.schedulers import flow_scheduler
 from videogen.text.encoder import TextEncoder
+from videogen.text.open_encoder import OpenTextEncoder
 from videogen.train.objectives.base import check_result
-from videogen.train.objectives.latents import LatentObjective, LatentObjectiveConfig, draw_uniform
+from videogen.train.objectives.latents import (
+    LatentObjective,
+    LatentObjectiveConfig,
+    draw_uniform,
+    read_text_encoder,
+)
 
 Denoiser = UViT3D | UNet3D | DiT3D
 
@@ -106,7 +113,8 @@ class DiffusionObjectiveConfig(LatentObjectiveConfig):
             decided what is in a clip and where it goes: the cells of a latent say much the same, so that a
             place can be read from them up to t = 0.95.
         time_std: Standard deviation of that logit.
-        init_from: Folder of a pipeline whose denoiser and text encoder are the start; None for a fresh one.
+        init_from: Folder of a pipeline whose denoiser is the start, and whose text encoder is unless
+            `text_encoder` names another; None for a fresh one.
             Its denoiser keeps its own sizes, and gets `token_convs` if the network has them.
     """
 
@@ -127,18 +135,20 @@ class DiffusionObjectiveConfig(LatentObjectiveConfig):
         """Make the objective: the frozen codec, and a new or given denoiser and text encoder.
 
         Raises:
-            ValueError: If `codec` or `init_from` is not there.
+            ValueError: If `codec`, `init_from` or `text_encoder` is not there or does not fit.
         """
         check_result("init_from", self.init_from)
         codec = self.load_codec()
+        if self.init_from is not None and self.text_encoder is None:
+            text_encoder = read_text_encoder(Path(self.init_from) / "text_encoder")
+        else:
+            text_encoder = self.make_text_encoder()
         if self.init_from is not None:
             kind = _DENOISERS[type(self.network)]
-            text_encoder = TextEncoder.from_pretrained(self.init_from, subfolder="text_encoder")
             denoiser = kind.from_pretrained(self.init_from, subfolder="unet")
             if isinstance(self.network, UViTConfig) and self.network.token_convs:
                 denoiser = denoiser.with_token_convs()
         else:
-            text_encoder = self.make_text_encoder()
             denoiser = self.network.build(codec.config["latent_channels"], self.text_dim)
         return DiffusionObjective(codec, text_encoder, denoiser, self)
 
@@ -156,7 +166,7 @@ class DiffusionObjective(LatentObjective):
     def __init__(
         self,
         codec: VideoAutoencoder,
-        text_encoder: TextEncoder,
+        text_encoder: TextEncoder | OpenTextEncoder,
         denoiser: Denoiser,
         config: DiffusionObjectiveConfig,
     ) -> None:
