@@ -1,12 +1,15 @@
 """The training stream of `emoji`: random access, labels, boxes and masks."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
 import torch
 
 from videogen.data.batch import ClipSource
+from videogen.data.emoji.captions import caption
 from videogen.data.emoji.dataset import FPS, EmojiClips
 from videogen.data.emoji.labels import CLASSES, LabelledEmoji, annotate
 from videogen.data.emoji.render import render
@@ -47,11 +50,31 @@ def test_a_source_can_be_sent_to_a_worker(artwork_folder: Path) -> None:
     assert torch.equal(pickle.loads(sent).batch([7]).pixels, before.pixels)  # noqa: S301
 
 
+def test_captions_in_other_languages(artwork_folder: Path) -> None:
+    """Of the subjects of this artwork, languages have a name for one that is trained on."""
+    english = EmojiClips(artwork_folder, num_frames=2, size=16, two_object_rate=0.0)
+    french = replace(english, foreign_rate=1.0, languages=("fr",))
+    before, after = english.batch(range(300)), french.batch(range(300))
+    expected = [
+        caption(english.scene(idx), english.namings, Random(f"emoji caption/0/{idx}")) for idx in range(300)
+    ]
+    assert list(before.captions) == expected
+    assert torch.equal(before.pixels, after.pixels)
+    paw_prints = english.world.artwork.index("paw prints")
+    objects = [english.scene(idx).objects[0] for idx in range(300)]
+    named = [isinstance(item, EmojiObject) and item.subject_idx == paw_prints for item in objects]
+    assert any(named) and not all(named)
+    for is_named, old, new in zip(named, before.captions, after.captions, strict=True):
+        assert ("empreintes de pattes" in new) if is_named else (old == new)
+
+
 def test_what_is_refused(tmp_path: Path, artwork_folder: Path) -> None:
     with pytest.raises(ValueError, match=r"no artwork in .*nowhere"):
         EmojiClips(tmp_path / "nowhere")
     with pytest.raises(ValueError, match="'griffin'"):
         EmojiClips(artwork_folder, subjects=("griffin",))
+    with pytest.raises(ValueError, match=r"`languages` must be some of .*, got \('nl',\)"):
+        EmojiClips(artwork_folder, languages=("nl",))
     with pytest.raises(ValueError, match="`num_frames` must be at least 1, got 0"):
         EmojiClips(artwork_folder, num_frames=0)
     with pytest.raises(ValueError, match="`size` must be at least 8, got 4"):

@@ -1,6 +1,8 @@
 """The training stream of `shapes`: random access, whatever the batch, and crops that are parts of clips."""
 
 import math
+from dataclasses import replace
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,8 @@ import pytest
 import torch
 
 from videogen.data.batch import ClipSource
+from videogen.data.languages import LANGUAGES
+from videogen.data.shapes.captions import caption
 from videogen.data.shapes.dataset import FPS, Drill, ShapesClips, ShapesCrops
 from videogen.data.shapes.world import World, X, Y
 
@@ -40,6 +44,34 @@ def test_two_object_rate_overrides_the_world() -> None:
     for rate, counts in ((0.0, {1}), (1.0, {2})):
         source = ShapesClips(two_object_rate=rate, num_frames=2)
         assert {len(source.scene(index).objects) for index in range(30)} == counts
+
+
+def test_captions_in_other_languages_leave_all_else_as_it_was() -> None:
+    english = ShapesClips(num_frames=2, size=16)
+    some = replace(english, foreign_rate=0.25, languages=("de", "fr"))
+    before, after = english.batch(range(200)), some.batch(range(200))
+    expected = tuple(caption(english.scene(index), Random(f"caption/0/{index}")) for index in range(200))
+    assert before.captions == expected
+    assert torch.equal(before.pixels, after.pixels)
+    changed = [new for old, new in zip(before.captions, after.captions, strict=True) if old != new]
+    assert 30 <= len(changed) <= 70
+    assert some.batch([7, 3]).captions == (after.captions[7], after.captions[3])
+    foreign = replace(english, foreign_rate=1.0).batch(range(60)).captions
+    assert not set(foreign) & set(before.captions)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"foreign_rate": 1.5}, r"`foreign_rate` must be in \[0, 1\], got 1.5"),
+        ({"foreign_rate": -0.1}, r"`foreign_rate` must be in \[0, 1\], got -0.1"),
+        ({"languages": ("de", "xx")}, rf"`languages` must be some of {', '.join(LANGUAGES)}, got .*'xx'"),
+        ({"languages": ()}, r"`languages` must be some of .*, got \(\)"),
+    ],
+)
+def test_languages_that_there_are_not(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ShapesClips(**settings)
 
 
 def test_drills_come_more_often_and_nothing_held_out_with_them() -> None:

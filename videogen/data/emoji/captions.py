@@ -44,7 +44,7 @@ PLACE_WORDS: dict[str, tuple[str, ...]] = {
     "bottom": ("at the bottom", "near the bottom edge", "low down"),
     "bottom right": ("in the bottom right corner", "in the lower right", "at the bottom right"),
 }
-_IN_PLACE = frozenset({"still", "grow", "shrink", "rotate", "fade in", "fade out"})
+IN_PLACE = frozenset({"still", "grow", "shrink", "rotate", "fade in", "fade out"})
 """Motions whose place does not change."""
 
 _MORE_MOTION_WORDS: dict[str, tuple[tuple[str, str], ...]] = {
@@ -201,7 +201,7 @@ def _describe(
     words = f"the {words}" if rng.random() < 0.1 else with_article(words, noun)
     finite, moving = shapes.say(MOTION_WORDS[item.motion], rng)
     words = f"{words} {moving if gerund else agree(finite, noun)}"
-    if item.motion in _IN_PLACE and rng.random() < 0.4:
+    if item.motion in IN_PLACE and rng.random() < 0.4:
         place = place_of(float(scene.tracks[idx][0, X]), float(scene.tracks[idx][0, Y]))
         words = f"{words} {rng.choice(PLACE_WORDS[place])}"
     return words

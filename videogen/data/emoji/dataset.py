@@ -16,6 +16,7 @@ from videogen.data.emoji.captions import caption
 from videogen.data.emoji.names import Naming, namings
 from videogen.data.emoji.render import render
 from videogen.data.emoji.world import BACKDROP_COLOURS, SIZES, EmojiScene, EmojiWorld
+from videogen.data.languages import LANGUAGES, check_languages, foreign_caption
 from videogen.data.shapes.world import MOTIONS
 
 FPS = 8.0
@@ -35,6 +36,9 @@ class EmojiClips:
         motions: Those of `MOTIONS` that occur.
         backdrops: Keys of `BACKDROP_COLOURS` that occur.
         two_object_rate: Share of scenes with two objects.
+        foreign_rate: Share of clips that are captioned in one of `languages`, in [0, 1]; those that show a
+            subject without a name there stay English.
+        languages: Which ones, some of `LANGUAGES`.
     """
 
     folder: str | Path
@@ -46,12 +50,15 @@ class EmojiClips:
     motions: tuple[str, ...] = MOTIONS
     backdrops: tuple[str, ...] = tuple(BACKDROP_COLOURS)
     two_object_rate: float = 0.25
+    foreign_rate: float = 0.0
+    languages: tuple[str, ...] = LANGUAGES
 
     def __post_init__(self) -> None:
         """Refuse a folder without artwork, clips of nothing, and what the world does not have."""
         for name, least in (("num_frames", 1), ("size", 8)):
             if getattr(self, name) < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {getattr(self, name)}")
+        check_languages(self.foreign_rate, self.languages)
         _world(self)
 
     @property
@@ -73,7 +80,10 @@ class EmojiClips:
         scenes = [self.scene(sample_id) for sample_id in sample_ids]
         pixels = render(scenes, self.world.artwork, self.size, device).pixels
         captions = tuple(
-            caption(scene, self.namings, Random(f"emoji caption/{self.seed}/{sample_id}"))
+            foreign_caption(
+                scene, Random(f"emoji language/{self.seed}/{sample_id}"), self.foreign_rate, self.languages
+            )
+            or caption(scene, self.namings, Random(f"emoji caption/{self.seed}/{sample_id}"))
             for scene, sample_id in zip(scenes, sample_ids, strict=True)
         )
         return Batch(tuple(sample_ids), pixels, captions, FPS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from random import Random
 from typing import TypeVar
 
@@ -210,7 +211,7 @@ def _describe_background(background: Background, rng: Random) -> str:
     return f"{rng.choice(_BEHIND)} {_article(words[0])} {' '.join(words)}"
 
 
-def say(words: tuple[Word, ...], rng: Random) -> Word:
+def say(words: Sequence[Word], rng: Random) -> Word:
     """One of these words, the first one most often."""
     return words[0] if rng.random() < _PLAIN_RATE else rng.choice(words)
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from videogen.data.batch import Batch
+from videogen.data.languages import LANGUAGES, check_languages, foreign_caption
 from videogen.data.shapes.captions import caption
 from videogen.data.shapes.render import render
 from videogen.data.shapes.world import WORLDS, Scene, World, X, Y
@@ -74,6 +75,8 @@ class ShapesClips:
         first_world: A smaller world to begin with, a key of `WORLDS`; None begins with `world`.
         first_clips: How many clips at the start of the stream are of that world.
         drills: What is shown more often than the world shows it, after the first clips.
+        foreign_rate: Share of clips that are captioned in one of `languages`, in [0, 1].
+        languages: Which ones, some of `LANGUAGES`.
     """
 
     world: str = "shapes"
@@ -84,11 +87,14 @@ class ShapesClips:
     first_world: str | None = None
     first_clips: int = 0
     drills: tuple[Drill, ...] = ()
+    foreign_rate: float = 0.0
+    languages: tuple[str, ...] = LANGUAGES
 
     def __post_init__(self) -> None:
         """Refuse a world that does not exist, and drills that are not in it or more than all."""
         if self.world not in WORLDS:
             raise ValueError(f"`world` must be one of {', '.join(WORLDS)}, got {self.world!r}")
+        check_languages(self.foreign_rate, self.languages)
         for drill in self.drills:
             drill.narrow(WORLDS[self.world])
         if sum(drill.rate for drill in self.drills) > 1:
@@ -113,7 +119,10 @@ class ShapesClips:
         """Render the clips at these positions; see `ClipSource`."""
         scenes = [self.scene(sample_id) for sample_id in sample_ids]
         captions = [
-            caption(scene, Random(f"caption/{self.seed}/{sample_id}"))
+            foreign_caption(
+                scene, Random(f"language/{self.seed}/{sample_id}"), self.foreign_rate, self.languages
+            )
+            or caption(scene, Random(f"caption/{self.seed}/{sample_id}"))
             for scene, sample_id in zip(scenes, sample_ids, strict=True)
         ]
         return Batch(tuple(sample_ids), render(scenes, self.size, device), tuple(captions), FPS)
