@@ -12,8 +12,7 @@ from torch import Tensor
 
 from videogen.codec.contract import check_clip_size
 from videogen.pipelines.arguments import MAX_SEED
-from videogen.text.contract import PromptEncoder
-from videogen.text.encoder import TextEncoder
+from videogen.text.contract import PromptEncoder, ReportingEncoder
 
 # What other programs read in prompts: (red:1.3), ((red)), [a:b:0.5], [a|b], {a|b}, <lora:name:0.8>, red++.
 _PROMPT_SIGNS = re.compile(
@@ -119,7 +118,7 @@ def check_answer(answer: Any, tensors: Mapping[str, Tensor | None]) -> None:
 
 
 def warn_of_unknown_words(encoder: PromptEncoder, prompts: Sequence[str], name: str = "the prompt") -> None:
-    """Warn of what no text encoder understands, and of words that ours does not know or has no room for.
+    """Warn of what no text encoder understands, and of words that ours do not know or have no room for.
 
     Args:
         encoder: Of the prompts.
@@ -134,12 +133,16 @@ def warn_of_unknown_words(encoder: PromptEncoder, prompts: Sequence[str], name: 
                 "understood in prompts",
                 stacklevel=3,
             )
-    if not isinstance(encoder, TextEncoder):
-        return  # its vocabulary is open, and it says itself what it cuts off
+    if not isinstance(encoder, ReportingEncoder):
+        return  # one of others, which says itself what it cuts off
     for prompt in dict.fromkeys(prompts):
-        report = encoder.tokenizer.report(prompt)
+        report = encoder.report(prompt)
         if report.unknown:
-            shown = ", ".join(repr(word) for word in report.unknown[:10])
+            nearest = dict(report.nearest)
+            shown = ", ".join(
+                f"{word!r} (the nearest it knows is {nearest[word]!r})" if word in nearest else repr(word)
+                for word in report.unknown[:10]
+            )
             warnings.warn(f"the model does not know these words of {name}: {shown}", stacklevel=3)
         if report.corrected:
             shown = ", ".join(f"{wrong!r} as {right!r}" for wrong, right in report.corrected[:10])

@@ -17,6 +17,7 @@ from videogen.pipelines.rnn import RNNTextToVideo
 from videogen.pipelines.transformer import TransformerTextToVideo
 from videogen.pipelines.vae import VAETextToVideo
 from videogen.text.encoder import TextEncoder
+from videogen.text.open_encoder import OpenTextEncoder
 
 
 class NetworkPipeline(LatentPipeline, NetworkGenerator):
@@ -26,14 +27,14 @@ class NetworkPipeline(LatentPipeline, NetworkGenerator):
     """
 
     vae: VideoAutoencoder
-    text_encoder: TextEncoder
+    text_encoder: TextEncoder | OpenTextEncoder
 
     model_cpu_offload_seq = "text_encoder->network->vae"  # type: ignore[assignment]
 
     def __init__(
         self,
         vae: VideoAutoencoder,
-        text_encoder: TextEncoder,
+        text_encoder: TextEncoder | OpenTextEncoder,
         network: ModelMixin,
         defaults: dict[str, Any] | None = None,
         codec_hash: str | None = None,

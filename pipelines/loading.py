@@ -43,6 +43,7 @@ from videogen.pipelines.modelscope_folder import (
 )
 from videogen.pipelines.network_generation import NetworkGenerator
 from videogen.text.encoder import TextEncoder
+from videogen.text.open_encoder import OpenTextEncoder
 from videogen.text.words import WORDS_NAME, add_words, read_words
 
 if TYPE_CHECKING:  # each is imported where it is used: diffusers' own pipelines take seconds
@@ -59,6 +60,7 @@ EMBEDDED_NAME = "embedded"
 _NETWORKS: dict[str, type[ModelMixin]] = {
     "VideoAutoencoder": VideoAutoencoder,
     "TextEncoder": TextEncoder,
+    "OpenTextEncoder": OpenTextEncoder,
     "UViT3D": UViT3D,
     "UNet3D": UNet3D,
     "DiT3D": DiT3D,

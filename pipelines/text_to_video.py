@@ -17,6 +17,7 @@ from videogen.pipelines.arguments import CALLBACK_TENSORS
 from videogen.pipelines.diffusers_pipeline import LatentPipeline
 from videogen.pipelines.generation import TextToVideo
 from videogen.text.encoder import TextEncoder
+from videogen.text.open_encoder import OpenTextEncoder
 
 
 class TextToVideoPipeline(LatentPipeline, TextToVideo):
@@ -33,7 +34,7 @@ class TextToVideoPipeline(LatentPipeline, TextToVideo):
     """
 
     vae: VideoAutoencoder
-    text_encoder: TextEncoder
+    text_encoder: TextEncoder | OpenTextEncoder
 
     model_cpu_offload_seq = "text_encoder->unet->vae"  # type: ignore[assignment]
     _callback_tensor_inputs = CALLBACK_TENSORS
@@ -41,7 +42,7 @@ class TextToVideoPipeline(LatentPipeline, TextToVideo):
     def __init__(
         self,
         vae: VideoAutoencoder,
-        text_encoder: TextEncoder,
+        text_encoder: TextEncoder | OpenTextEncoder,
         unet: UViT3D | UNet3D | DiT3D,
         scheduler: SchedulerMixin,
         prediction_type: str | None = None,

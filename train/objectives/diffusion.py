@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,8 +22,14 @@ from videogen.pipelines.text_to_video import TextToVideoPipeline
 from videogen.sampling.noise import sample_noise
 from videogen.sampling.schedulers import flow_scheduler
 from videogen.text.encoder import TextEncoder
+from videogen.text.open_encoder import OpenTextEncoder
 from videogen.train.objectives.base import check_result
-from videogen.train.objectives.latents import LatentObjective, LatentObjectiveConfig, draw_uniform
+from videogen.train.objectives.latents import (
+    LatentObjective,
+    LatentObjectiveConfig,
+    draw_uniform,
+    read_text_encoder,
+)
 
 Denoiser = UViT3D | UNet3D | DiT3D
 
@@ -118,7 +125,8 @@ class DiffusionObjectiveConfig(LatentObjectiveConfig):
             decided what is in a clip and where it goes: the cells of a latent say much the same, so that a
             place can be read from them up to t = 0.95.
         time_std: Standard deviation of that logit.
-        init_from: Folder of a pipeline whose denoiser and text encoder are the start; None for a fresh one.
+        init_from: Folder of a pipeline whose denoiser is the start, and whose text encoder is unless
+            `text_encoder` names another; None for a fresh one.
             Its denoiser keeps its own sizes, and gets `token_convs` and `step_size_embedding` if the network
             has them, and channels for conditions if there are any. The clips may be longer or larger than
             those that it has learned from.
@@ -150,16 +158,19 @@ class DiffusionObjectiveConfig(LatentObjectiveConfig):
         """Make the objective: the frozen codec, and a new or given denoiser and text encoder.
 
         Raises:
-            ValueError: If `codec` or `init_from` is not there, or the denoiser of `init_from` takes
-                conditions of another number of channels.
+            ValueError: If `codec`, `init_from` or `text_encoder` is not there or does not fit, or the
+                denoiser of `init_from` takes conditions of another number of channels.
         """
         check_result("init_from", self.init_from)
         codec = self.load_codec()
+        if self.init_from is not None and self.text_encoder is None:
+            text_encoder = read_text_encoder(Path(self.init_from) / "text_encoder")
+        else:
+            text_encoder = self.make_text_encoder()
         latent_channels = int(codec.config["latent_channels"])
         channels = num_condition_channels(latent_channels, codec) if self.condition_rate else 0
         if self.init_from is not None:
             kind = _DENOISERS[type(self.network)]
-            text_encoder = TextEncoder.from_pretrained(self.init_from, subfolder="text_encoder")
             denoiser = kind.from_pretrained(self.init_from, subfolder="unet")
             parts = {
                 "token_convs": not isinstance(self.network, UNet3DConfig) and self.network.token_convs,
@@ -170,7 +181,6 @@ class DiffusionObjectiveConfig(LatentObjectiveConfig):
             if asked:
                 denoiser = grown(denoiser, **asked)
         else:
-            text_encoder = self.make_text_encoder()
             denoiser = self.network.build(latent_channels, self.text_dim, channels)
         return DiffusionObjective(codec, text_encoder, denoiser, self)
 
@@ -188,7 +198,7 @@ class DiffusionObjective(LatentObjective):
     def __init__(
         self,
         codec: VideoAutoencoder,
-        text_encoder: TextEncoder,
+        text_encoder: TextEncoder | OpenTextEncoder,
         denoiser: Denoiser,
         config: DiffusionObjectiveConfig,
     ) -> None:

@@ -19,6 +19,7 @@ from videogen.pipelines.family_pipelines import GANPipeline
 from videogen.sampling.noise import sample_noise
 from videogen.text.contract import EncodedText
 from videogen.text.encoder import TextEncoder
+from videogen.text.open_encoder import OpenTextEncoder
 from videogen.train.objectives.latents import LatentObjective, LatentObjectiveConfig, draw_uniform
 
 
@@ -127,7 +128,7 @@ class GANObjective(LatentObjective):
     def __init__(
         self,
         codec: VideoAutoencoder,
-        text_encoder: TextEncoder,
+        text_encoder: TextEncoder | OpenTextEncoder,
         generator: GANGenerator3D,
         discriminator: GANDiscriminator3D,
         config: GANObjectiveConfig,

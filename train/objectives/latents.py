@@ -18,10 +18,12 @@ from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.codec.contract import codec_hash
 from videogen.data.batch import Batch
 from videogen.data.shapes.captions import vocabulary
+from videogen.models.weight_files import read_json
 from videogen.pipelines.loading import EMBEDDED
 from videogen.sampling.noise import seeded_generator
 from videogen.text.contract import EncodedText
 from videogen.text.encoder import TextEncoder
+from videogen.text.open_encoder import OpenTextEncoder
 from videogen.train.objectives.base import Objective, ObjectiveConfig, check_result
 
 PREVIEW_PROMPTS = (
@@ -40,8 +42,10 @@ class LatentObjectiveConfig(ObjectiveConfig):
 
     Attributes:
         codec: Folder of the trained codec; None for the embedded one.
+        text_encoder: Folder of a trained text encoder, of either kind, to start from; None for a fresh one. With
+            `text_rate` 0 it stays as it is.
         text_dim: Width of the text encoder, which is trained along.
-        text_layers: Its blocks.
+        text_layers: Blocks of a fresh one.
         text_rate: How fast it learns, as a multiple of the learning rate. Words that do not help yet (of
             motion, while colours are learned) would be forgotten by a fast encoder.
         caption_dropout: Share of clips trained without their caption: for classifier-free guidance where a
@@ -52,6 +56,7 @@ class LatentObjectiveConfig(ObjectiveConfig):
     """
 
     codec: str | None = None
+    text_encoder: str | None = None
     text_dim: int = 256
     text_layers: int = 2
     text_rate: float = 0.1
@@ -78,8 +83,20 @@ class LatentObjectiveConfig(ObjectiveConfig):
         check_result("codec", self.codec)
         return VideoAutoencoder.from_pretrained(self.codec or EMBEDDED / "vae")
 
-    def make_text_encoder(self) -> TextEncoder:
-        """A fresh text encoder for the words of the captioned worlds."""
+    def make_text_encoder(self) -> TextEncoder | OpenTextEncoder:
+        """The text encoder to start from: the given one, or a fresh one for the words of the world `shapes`.
+
+        Raises:
+            ValueError: If its folder is not there, or it has another width than `text_dim`.
+        """
+        check_result("text_encoder", self.text_encoder)
+        if self.text_encoder is not None:
+            encoder = read_text_encoder(Path(self.text_encoder))
+            if encoder.hidden_size != self.text_dim:
+                raise ValueError(
+                    f"`text_dim` must be {encoder.hidden_size}, the width of {self.text_encoder}, got {self.text_dim}"
+                )
+            return encoder
         return TextEncoder(vocabulary(), hidden_size=self.text_dim, num_layers=self.text_layers)
 
 
@@ -93,11 +110,16 @@ class LatentObjective(Objective):
     """
 
     def __init__(
-        self, codec: VideoAutoencoder, text_encoder: TextEncoder, config: LatentObjectiveConfig
+        self,
+        codec: VideoAutoencoder,
+        text_encoder: TextEncoder | OpenTextEncoder,
+        config: LatentObjectiveConfig,
     ) -> None:
         super().__init__()
         self.codec = codec.requires_grad_(False).eval()
-        self.text_encoder = text_encoder
+        self.text_encoder = text_encoder.requires_grad_(config.text_rate > 0)
+        if isinstance(text_encoder, OpenTextEncoder):
+            text_encoder.reader.requires_grad_(False)  # no caption is read back here
         self.latent_settings = config
         self.adamw_scales = {**self.adamw_scales, "text_encoder": config.text_rate}
 
@@ -155,6 +177,22 @@ class LatentObjective(Objective):
         length = {} if frames_wanted is None else {"num_frames": frames_wanted}
         frames = pipeline(prompts, seed=0, **length, return_dict=False)[0]
         return list(zip(prompts, (frames * 255).round().astype(np.uint8), strict=True))
+
+
+def read_text_encoder(folder: Path) -> TextEncoder | OpenTextEncoder:
+    """A text encoder of ours in float32, of the kind that its config names.
+
+    Raises:
+        ValueError: If there is none in the folder.
+    """
+    kinds: dict[str, type[TextEncoder] | type[OpenTextEncoder]] = {
+        "TextEncoder": TextEncoder,
+        "OpenTextEncoder": OpenTextEncoder,
+    }
+    name = read_json(folder / "config.json").get("_class_name")
+    if name not in kinds:
+        raise ValueError(f"{folder} must hold a text encoder of {', '.join(kinds)}, got {name}")
+    return kinds[name].from_pretrained(folder, torch_dtype=torch.float32)
 
 
 def draw_uniform(generators: Sequence[torch.Generator]) -> list[float]:

@@ -12,6 +12,7 @@ from videogen.data.batch import Batch
 from videogen.models.rnn import RecurrentVAE3D
 from videogen.pipelines.family_pipelines import RNNPipeline
 from videogen.text.encoder import TextEncoder
+from videogen.text.open_encoder import OpenTextEncoder
 from videogen.train.objectives.latents import LatentObjective, LatentObjectiveConfig, draw_uniform
 from videogen.train.objectives.variational import (
     check_variational,
@@ -90,7 +91,7 @@ class RNNObjective(LatentObjective):
     def __init__(
         self,
         codec: VideoAutoencoder,
-        text_encoder: TextEncoder,
+        text_encoder: TextEncoder | OpenTextEncoder,
         network: RecurrentVAE3D,
         config: RNNObjectiveConfig,
     ) -> None:

@@ -16,6 +16,7 @@ from videogen.models.transformer_layers import patchify
 from videogen.pipelines.family_pipelines import TransformerPipeline
 from videogen.sampling.noise import sample_noise
 from videogen.text.encoder import TextEncoder
+from videogen.text.open_encoder import OpenTextEncoder
 from videogen.train.objectives.latents import LatentObjective, LatentObjectiveConfig, draw_uniform
 
 
@@ -82,7 +83,7 @@ class TransformerObjective(LatentObjective):
     def __init__(
         self,
         codec: VideoAutoencoder,
-        text_encoder: TextEncoder,
+        text_encoder: TextEncoder | OpenTextEncoder,
         network: MaskedTransformer3D,
         config: TransformerObjectiveConfig,
     ) -> None:

@@ -12,6 +12,7 @@ from videogen.data.batch import Batch
 from videogen.models.vae import GROUPS, HierarchicalVAE3D
 from videogen.pipelines.family_pipelines import VAEPipeline
 from videogen.text.encoder import TextEncoder
+from videogen.text.open_encoder import OpenTextEncoder
 from videogen.train.objectives.latents import LatentObjective, LatentObjectiveConfig, draw_uniform
 from videogen.train.objectives.variational import (
     check_variational,
@@ -95,7 +96,7 @@ class VAEObjective(LatentObjective):
     def __init__(
         self,
         codec: VideoAutoencoder,
-        text_encoder: TextEncoder,
+        text_encoder: TextEncoder | OpenTextEncoder,
         network: HierarchicalVAE3D,
         config: VAEObjectiveConfig,
     ) -> None:

@@ -28,6 +28,7 @@ from videogen.train.recipes.shapes import (
     shapes_t2v_longest,
     shapes_t2v_turned,
 )
+from videogen.train.recipes.text import open_text
 from videogen.train.recipes.worlds import worlds_appearance, worlds_motion
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
@@ -48,6 +49,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_t2v_drilled": shapes_t2v_drilled,
     "shapes_t2v_turned": shapes_t2v_turned,
     "shapes_t2v_finer": shapes_t2v_finer,
+    "open_text": open_text,
     "worlds_codec": worlds_codec,
     "worlds_codec_finer": worlds_codec_finer,
     "worlds_appearance": worlds_appearance,

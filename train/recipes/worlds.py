@@ -38,6 +38,8 @@ def worlds_appearance() -> TrainConfig:
         name="worlds_appearance",
         objective=DiffusionObjectiveConfig(
             codec="runs/worlds_codec_finer/result",
+            text_encoder="runs/open_text/result",
+            text_rate=0.0,
             network=UViTConfig(token_convs=True),
             time_mean=0.6,
             time_std=1.4,
@@ -71,6 +73,8 @@ def worlds_motion() -> TrainConfig:
         objective=replace(
             objective,
             init_from="runs/worlds_appearance/result",
+            network=UViTConfig(token_convs=True, step_size_embedding=True),
+            condition_rate=0.7,
             time_mean=1.2,
             time_std=1.8,
             preview_frames=None,

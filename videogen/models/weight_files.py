@@ -114,7 +114,7 @@ def fill(network: nn.Module, state_dict: dict[str, Tensor], source: Path, dtype:
         network: Its parameters and buffers are replaced.
         state_dict: One tensor for each of them; emptied.
         source: Where it comes from, for the messages.
-        dtype: Of the network from now on.
+        dtype: Of the network from now on; integers stay what they are.
 
     Raises:
         ValueError: If a tensor is missing, unknown, of a wrong shape, or not finite in this dtype.
@@ -129,7 +129,10 @@ def fill(network: nn.Module, state_dict: dict[str, Tensor], source: Path, dtype:
     ]
     if problems:
         raise ValueError(f"{source} does not fit its config.json: {_first(sorted(problems))}")
-    copies = {name: state_dict.pop(name).to(dtype, copy=True) for name in shapes}
+    kept = {name for name, tensor in network.state_dict().items() if not tensor.is_floating_point()}
+    copies = {
+        name: state_dict.pop(name).to(None if name in kept else dtype, copy=True) for name in shapes
+    }
     broken = [name for name, tensor in copies.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise ValueError(f"{source} holds NaN or infinity as {dtype}: {_first(broken)}")

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -20,6 +20,23 @@ class EncodedText:
     attention_mask: Tensor
 
 
+@dataclass(frozen=True)
+class PromptReport:
+    """What a text encoder could not take over from a prompt as it stands, each word once, in order.
+
+    Attributes:
+        unknown: words that it does not understand.
+        corrected: pairs of a word and the known word it was read as.
+        num_truncated: how many words at the end did not fit.
+        nearest: pairs of an unknown word and the nearest name that is known, where the encoder can tell.
+    """
+
+    unknown: tuple[str, ...]
+    corrected: tuple[tuple[str, str], ...]
+    num_truncated: int
+    nearest: tuple[tuple[str, str], ...] = ()
+
+
 class PromptEncoder(Protocol):
     """Anything that encodes prompts; the empty prompt is the unconditional one."""
 
@@ -33,4 +50,13 @@ class PromptEncoder(Protocol):
 
         L does not depend on the prompts, so that a prompt's embedding is the same alone and in a batch.
         """
+        ...
+
+
+@runtime_checkable
+class ReportingEncoder(PromptEncoder, Protocol):
+    """A text encoder that says what it did not understand of a prompt."""
+
+    def report(self, prompt: str) -> PromptReport:
+        """Names what was not understood, read as something else, or cut off."""
         ...

@@ -12,14 +12,20 @@ from torch import Tensor, nn
 
 from videogen.alignment import AlignedWeights
 from videogen.sampling.noise import sample_noise, seeded_generator
-from videogen.text.contract import EncodedText
+from videogen.text.contract import EncodedText, PromptReport
 from videogen.text.tokenizer import WordTokenizer
 
 
 class EncoderBlock(nn.Module):
-    """Self-attention and a GELU MLP, each behind a LayerNorm in a residual branch (arXiv:2002.04745)."""
+    """Self-attention and a GELU MLP, each behind a LayerNorm in a residual branch (arXiv:2002.04745).
 
-    def __init__(self, hidden_size: int, num_attention_heads: int) -> None:
+    Args:
+        hidden_size: The width D.
+        num_attention_heads: A divisor of it.
+        mlp_ratio: Width of the MLP's hidden layer, as a multiple of D.
+    """
+
+    def __init__(self, hidden_size: int, num_attention_heads: int, mlp_ratio: int = 4) -> None:
         super().__init__()
         self.num_attention_heads = num_attention_heads
         self.norm1 = nn.LayerNorm(hidden_size)
@@ -27,7 +33,9 @@ class EncoderBlock(nn.Module):
         self.to_out = nn.Linear(hidden_size, hidden_size)
         self.norm2 = nn.LayerNorm(hidden_size)
         self.mlp = nn.Sequential(
-            nn.Linear(hidden_size, 4 * hidden_size), nn.GELU(), nn.Linear(4 * hidden_size, hidden_size)
+            nn.Linear(hidden_size, mlp_ratio * hidden_size),
+            nn.GELU(),
+            nn.Linear(mlp_ratio * hidden_size, hidden_size),
         )
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
@@ -79,7 +87,7 @@ class TextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
         self.position_embedding = nn.Embedding(max_length, hidden_size)
         self.blocks = nn.ModuleList(EncoderBlock(hidden_size, num_attention_heads) for _ in range(num_layers))
         self.final_norm = nn.LayerNorm(hidden_size)
-        self.apply(_initialise)
+        self.apply(initialise_linear)
         # Words are far apart from the start, and what the blocks add is small beside them.
         nn.init.normal_(self.token_embedding.weight, std=1.0)
         nn.init.normal_(self.position_embedding.weight, std=0.1)
@@ -120,6 +128,10 @@ class TextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
         device = self.token_embedding.weight.device
         return self(tokens.input_ids.to(device), tokens.attention_mask.to(device))
 
+    def report(self, prompt: str) -> PromptReport:
+        """Names the words of a prompt that are not in the vocabulary, corrected or cut off."""
+        return self.tokenizer.report(prompt)
+
     @torch.no_grad()
     def with_words(self, words: Sequence[str]) -> Self:
         """A copy that knows more words; prompts of known words give exactly the same.
@@ -149,7 +161,8 @@ class TextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
         return wider.train(self.training)
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise_linear(module: nn.Module) -> None:
+    """Small weights for a linear layer, so that a new block adds little; nothing for other modules."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

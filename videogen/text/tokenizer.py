@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from videogen.text.contract import PromptReport
+
 PAD_ID, BOS_ID, UNK_ID = 0, 1, 2
 SPECIAL_TOKENS = ("<pad>", "<bos>", "<unk>")
 
@@ -43,21 +45,6 @@ class TokenizedText:
 
     input_ids: Tensor
     attention_mask: Tensor
-
-
-@dataclass(frozen=True)
-class PromptReport:
-    """What a tokenizer could not take over from a prompt as it stands, each word once, in order.
-
-    Attributes:
-        unknown: words read as `<unk>`.
-        corrected: pairs of a word and the word of the vocabulary it was read as.
-        num_truncated: how many words at the end did not fit.
-    """
-
-    unknown: tuple[str, ...]
-    corrected: tuple[tuple[str, str], ...]
-    num_truncated: int
 
 
 def split_words(text: str) -> list[str]:

@@ -1,0 +1,126 @@
+"""Sentences with their meaning: what is said is what the labels say, in many forms, the same every time."""
+
+import re
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from random import Random
+
+import pytest
+import torch
+
+from videogen.data.sentences import words
+from videogen.data.sentences.dataset import CLASSES, Sentences
+from videogen.data.sentences.grammar import Grammar, Meaning, SaidObject
+from videogen.data.sentences.typing_errors import misspell
+from videogen.data.shapes import world
+
+TABLES = {
+    "colour": words.COLOURS,
+    "thing": words.SHAPES,
+    "size": words.SIZES,
+    "motion": words.MOTIONS,
+    "direction": words.DIRECTIONS,
+    "background": words.BACKGROUNDS,
+}
+RIGHT = Sentences(typing_error_rate=0.0, caption_rate=0.0)
+
+
+def test_the_words_are_for_what_the_world_has() -> None:
+    assert set(words.COLOURS) == set(world.COLOURS)
+    assert set(words.SHAPES) == set(world.SHAPES)
+    assert set(words.SIZES) == set(world.SIZES)
+    assert set(words.MOTIONS) == set(words.NOMINALS) == set(world.MOTIONS)
+    assert set(words.DIRECTIONS) == set(world.DIRECTIONS)
+    assert set(world.BACKGROUNDS) <= set(words.BACKGROUNDS)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_no_word_has_two_meanings(name: str) -> None:
+    for (first, words_of_first), (second, words_of_second) in combinations(TABLES[name].items(), 2):
+        assert not set(words_of_first) & set(words_of_second), (first, second)
+
+
+def test_a_sentence_says_its_meaning() -> None:
+    """Each attribute is said with one of its words; a colour that is not said is not in the sentence."""
+    for sample_id in range(400):
+        text, meaning = RIGHT.sentence(sample_id)
+        text = re.sub("[^a-z]+", " ", text.lower())
+        for item in meaning.objects:
+            if item.thing in words.SHAPES:
+                assert _has_one_of(text, words.SHAPES[item.thing]), (text, item)
+            if item.colour is not None:
+                assert _has_one_of(text, words.COLOURS[item.colour]), (text, item)
+            if item.size is not None:
+                assert _has_one_of(text, words.SIZES[item.size]), (text, item)
+        said = {item.colour for item in meaning.objects} | {meaning.background}
+        if meaning.background is not None:
+            assert _has_one_of(text, words.BACKGROUNDS[meaning.background]), (text, meaning)
+        for colour in ("pink", "black", "beige"):
+            assert colour in said or not re.search(rf"\b{colour}\b", text), (text, meaning)
+
+
+def _has_one_of(text: str, choices: tuple[str, ...]) -> bool:
+    return any(re.sub("[^a-z]+", " ", choice) in text for choice in choices)
+
+
+@pytest.mark.parametrize(
+    ("motion", "forms"),
+    [
+        ("left", r"\b(left|west)"),
+        ("down-right", r"(down|bottom|lower|south|sink|fall|drop|descend|plunge|plummet|div).*|right|east"),
+        ("rotate", r"(rotat|spin|turn|twirl|whirl|roll|pirouett|revolv|gyrat|swivel|twist|tumbl|wheel|pivot)"),
+    ],
+)
+def test_motions_are_said(motion: str, forms: str) -> None:
+    meaning = Meaning((SaidObject("circle", motion=motion),))
+    said = [Grammar(typing_error_rate=0.0).say(meaning, Random(seed)).lower() for seed in range(100)]
+    assert all(re.search(forms, text) for text in said)
+    assert len(set(said)) > 90
+
+
+def test_verbs_are_inflected() -> None:
+    meaning = Meaning((SaidObject("star", motion="still"), SaidObject("ring", motion="fade out")))
+    text = " ".join(Grammar(typing_error_rate=0.0).say(meaning, Random(seed)) for seed in range(1500)).lower()
+    for right in ("does not move", "is at rest", "lies still", "vanishing", "dies away", "not budging"):
+        assert right in text
+    for wrong in ("lieing", "bes ", "not move ing", "vanishs", "slowlys", "dieing"):
+        assert wrong not in text
+
+
+def test_labels(artwork_folder: Path) -> None:
+    sentences = Sentences(artwork=str(artwork_folder), two_object_rate=0.5)
+    assert sentences.things[:2] == ("circle", "square") and "ewe" in sentences.things
+    assert not set(sentences.things) & set(sentences.others)
+    batch = sentences.batch(range(60))
+    assert batch.pixels_or_none is None and batch.labels is not None and batch.labels.shape == (60, 10)
+    names = (*sentences.things, *sentences.others)
+    for sample_id, text, row in zip(batch.sample_ids, batch.captions, batch.labels.tolist(), strict=True):
+        again, meaning = sentences.sentence(sample_id)
+        assert again == text and row[0] == len(meaning.objects)
+        for place, item in enumerate(meaning.objects):
+            thing, colour, size, motion = row[1 + 4 * place : 5 + 4 * place]
+            assert names[thing - 1] == item.thing
+            said = {"colour": colour, "size": size, "motion": motion}
+            assert {name: None if idx == 0 else CLASSES[name][idx - 1] for name, idx in said.items()} == {
+                name: getattr(item, name) for name in said
+            }
+        assert row[5] != 0 or len(meaning.objects) == 1
+        assert (row[9] == 0) == (meaning.background is None)
+    alone = sentences.batch([41])
+    assert alone.captions[0] == batch.captions[41] and torch.equal(alone.labels[0], batch.labels[41])
+
+
+def test_things_of_one_name_are_one_thing(artwork_folder: Path) -> None:
+    assert len(set(Sentences(artwork=str(artwork_folder)).things)) == 6 + 28
+    assert Sentences().things == tuple(words.SHAPES)
+
+
+def test_typing_errors() -> None:
+    clean = [RIGHT.sentence(idx)[0] for idx in range(200)]
+    typed = [replace(RIGHT, typing_error_rate=1.0).sentence(idx)[0] for idx in range(200)]
+    assert sum(a.lower() != b.lower() for a, b in zip(clean, typed, strict=True)) > 150
+    slips = {misspell("circle", Random(seed)) for seed in range(300)}
+    assert {"cirlce", "circe", "circcle"} <= slips
+    assert all(abs(len(slip) - 6) <= 1 for slip in slips)
+    assert misspell("a", Random(0)) == "a" and misspell("", Random(0)) == ""
