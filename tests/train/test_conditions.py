@@ -160,7 +160,7 @@ def test_the_pipeline_keeps_the_parts_and_makes_clips_of_text_alone(
 @torch.no_grad()
 @networks
 def test_a_saved_pipeline_is_given_channels(codec_folder: Path, tmp_path: Path, network: Any) -> None:
-    """Trained on clips of one latent frame, it starts on longer ones as it was, and keeps its channels then."""
+    """Trained on clips of one latent frame, it starts on longer ones as it was, and keeps its channels."""
     first = make(codec_folder, network=network)
     randomise(first.denoiser)
     first.denoiser.eval()  # of a UNet, whose dropout is off where it is loaded
