@@ -156,6 +156,31 @@ def test_a_new_decoder_for_old_latents(codec_folder: Path) -> None:
     assert codec.config["decoder_dims"] == (8, 24)
 
 
+@torch.no_grad()
+def test_a_deeper_decoder_decodes_as_before_until_it_is_trained(codec_folder: Path) -> None:
+    config = CodecObjectiveConfig(
+        init_from=str(codec_folder), train_encoder=False, added_decoder_blocks=(2, 1)
+    )
+    codec, old = config.build().codec, VideoAutoencoder.from_pretrained(codec_folder)
+    assert len(codec.decoder.fine_blocks) == len(old.decoder.fine_blocks) + 2
+    assert len(codec.decoder.coarse_blocks) == len(old.decoder.coarse_blocks) + 1
+    pixels = SOURCE.batch(range(2)).pixels
+    assert torch.equal(codec(pixels).sample, old(pixels).sample)
+    with pytest.raises(ValueError, match="init_from"):
+        replace(config, init_from=None, train_encoder=True).build()
+
+
+@torch.no_grad()
+def test_the_loss_with_a_floor_is_the_mean_psnr() -> None:
+    """Without weights for edges and with hardly a floor: halving the loss of any clip counts the same."""
+    settings: dict[str, Any] = {"edge_weight": 0.0, "penalty": 0.0, "statistics_momentum": 0.0}
+    objective = make_codec_objective(**settings, error_floor=1e-9)
+    plain = make_codec_objective(**settings)
+    batch = SOURCE.batch(range(3))
+    errors = torch.stack([plain(SOURCE.batch([idx]), "train")["loss"] for idx in range(3)])
+    torch.testing.assert_close(objective(batch, "train")["loss"], errors.log().mean(), rtol=1e-4, atol=1e-4)
+
+
 # Diffusion
 
 

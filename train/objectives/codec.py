@@ -38,6 +38,8 @@ class CodecObjectiveConfig(ObjectiveConfig):
             them, stay valid.
         new_decoder: Whether only the encoder is taken from `init_from`, beside a fresh decoder of the sizes
             above.
+        added_decoder_blocks: Residual blocks that are added to the decoder of `init_from` at the two
+            resolutions (fine, coarse). It decodes as before until they are trained.
         latent_bound: Of the codec.
         pixel_margin: Of the codec.
         normalize_branches: Of the codec.
@@ -62,6 +64,7 @@ class CodecObjectiveConfig(ObjectiveConfig):
     init_from: str | None = None
     train_encoder: bool = True
     new_decoder: bool = False
+    added_decoder_blocks: tuple[int, int] = (0, 0)
     latent_bound: float | None = None
     pixel_margin: float | None = None
     normalize_branches: bool = False
@@ -77,12 +80,15 @@ class CodecObjectiveConfig(ObjectiveConfig):
             ValueError: If `init_from` is not there, or missing where a part of it shall be kept.
         """
         check_result("init_from", self.init_from)
-        if self.init_from is None and (self.new_decoder or not self.train_encoder):
-            raise ValueError("`init_from` must be given where an encoder is kept or not trained, got None")
+        keeps_a_part = self.new_decoder or not self.train_encoder or any(self.added_decoder_blocks)
+        if self.init_from is None and keeps_a_part:
+            raise ValueError("`init_from` must be given where a part of a codec is kept, got None")
         if self.init_from is not None:
             codec = VideoAutoencoder.from_pretrained(self.init_from)
             if self.new_decoder:
                 codec = self._with_new_decoder(codec)
+            if any(self.added_decoder_blocks):
+                codec = self._with_added_blocks(codec)
             codec.encoder.requires_grad_(self.train_encoder)
             return CodecObjective(codec, self)
         codec = VideoAutoencoder(
@@ -103,6 +109,16 @@ class CodecObjectiveConfig(ObjectiveConfig):
         kept = {name: value for name, value in codec.state_dict().items() if not name.startswith("decoder.")}
         renewed.load_state_dict(kept, strict=False)
         return renewed
+
+    def _with_added_blocks(self, codec: VideoAutoencoder) -> VideoAutoencoder:
+        depths = [
+            depth + added
+            for depth, added in zip(codec.config["decoder_depths"], self.added_decoder_blocks, strict=True)
+        ]
+        sizes = {**codec.config, "decoder_depths": depths}
+        deeper = cast(VideoAutoencoder, VideoAutoencoder.from_config(sizes))
+        deeper.load_state_dict(codec.state_dict(), strict=False)  # what is added comes last, starting at zero
+        return deeper
 
 
 class CodecObjective(Objective):

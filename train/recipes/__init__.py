@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from videogen.train.config import TrainConfig
-from videogen.train.recipes.codec import worlds_codec, worlds_codec_finer
+from videogen.train.recipes.codec import worlds_codec, worlds_codec_decoder, worlds_codec_finer
 from videogen.train.recipes.families import (
     shapes_mini_dit,
     shapes_mini_gan,
@@ -52,6 +52,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "open_text": open_text,
     "worlds_codec": worlds_codec,
     "worlds_codec_finer": worlds_codec_finer,
+    "worlds_codec_decoder": worlds_codec_decoder,
     "worlds_appearance": worlds_appearance,
     "worlds_motion": worlds_motion,
 }

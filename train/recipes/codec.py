@@ -67,3 +67,28 @@ def worlds_codec_finer() -> TrainConfig:
         ema_decay=0.995,
         seed=1,
     )
+
+
+def worlds_codec_decoder() -> TrainConfig:
+    """The last stage: a deeper decoder for the latents of `worlds_codec_finer`, which stay as they are."""
+    second = worlds_codec_finer()
+    shapes, emoji = ShapesClips(seed=14), EmojiClips(ARTWORK, seed=14)
+    objective = second.objective
+    assert isinstance(objective, CodecObjectiveConfig)
+    return replace(
+        second,
+        name="worlds_codec_decoder",
+        objective=replace(
+            objective,
+            init_from="runs/worlds_codec_finer/result",
+            train_encoder=False,
+            added_decoder_blocks=(2, 1),
+            error_floor=3e-4,
+            seed=2,
+        ),
+        source=Mixture((ShapesCrops(shapes), EmojiCrops(emoji), DeadLeaves(seed=14)), (0.4, 0.25, 0.35)),
+        num_steps=3000,
+        warmup_steps=40,
+        decay_steps=2500,
+        seed=2,
+    )
