@@ -1,10 +1,13 @@
-"""Recipe of the feature network by which clips are compared; it needs no other run."""
+"""Recipes of the networks that look at clips: one to compare sets of them, one to judge what they show."""
 
 from __future__ import annotations
 
+from videogen.data.emoji.dataset import EmojiClips
+from videogen.data.emoji.labels import LabelledEmoji
 from videogen.data.shapes.labels import LabelledShapes
 from videogen.train.config import TrainConfig
 from videogen.train.objectives.features import FeatureObjectiveConfig
+from videogen.train.recipes.codec import ARTWORK
 
 
 def shapes_features() -> TrainConfig:
@@ -21,5 +24,42 @@ def shapes_features() -> TrainConfig:
         ema_decay=0.99,
         checkpoint_every=100,
         preview_every=900,
+        mixed_precision="bf16",
+    )
+
+
+def emoji_judge() -> TrainConfig:
+    """The classifier that tells which subject of the world `emoji` a clip shows, of one latent frame or more.
+
+    It sees every subject with every motion, also those that generators never see, and a part of the clips as
+    the codec gives them back.
+    """
+    clips = LabelledEmoji(EmojiClips(ARTWORK, num_frames=4, seed=21, two_object_rate=0.0, with_held_out=True))
+    return TrainConfig(
+        name="emoji_judge",
+        objective=FeatureObjectiveConfig(
+            stage_dims=(32, 64, 128, 256),
+            stage_depths=(1, 1, 2, 2),
+            feature_dim=384,
+            stride=2,
+            time_stride=4,
+            classifier_rate=0.05,
+            clips=clips,
+            attributes=("subject", "size", "backdrop"),
+            damage_rate=0.1,
+            weakest=0.03,
+            strongest=0.3,
+            codec="runs/worlds_codec/result",
+            codec_rate=0.1,
+        ),
+        source=clips,
+        num_steps=1000,
+        batch_size=64,
+        learning_rate=3e-3,
+        warmup_steps=30,
+        decay_steps=800,
+        ema_decay=0.99,
+        checkpoint_every=100,
+        preview_every=1000,
         mixed_precision="bf16",
     )

@@ -35,6 +35,8 @@ class EmojiClips:
         motions: Those of `MOTIONS` that occur.
         backdrops: Keys of `BACKDROP_COLOURS` that occur.
         two_object_rate: Share of scenes with two objects.
+        with_held_out: Whether held-out subjects and motions occur too: for those who judge clips, not for
+            generators.
     """
 
     folder: str | Path
@@ -46,6 +48,7 @@ class EmojiClips:
     motions: tuple[str, ...] = MOTIONS
     backdrops: tuple[str, ...] = tuple(BACKDROP_COLOURS)
     two_object_rate: float = 0.25
+    with_held_out: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a folder without artwork, clips of nothing, and what the world does not have."""
@@ -89,6 +92,7 @@ def _world(clips: EmojiClips) -> EmojiWorld:
         motions=clips.motions,
         backdrops=clips.backdrops,
         two_object_rate=clips.two_object_rate,
+        with_held_out=clips.with_held_out,
     )
 
 
