@@ -15,7 +15,7 @@ from videogen.codec.pixels import pixels_to_uint8
 from videogen.data.batch import Batch, LabelledSource
 from videogen.data.shapes.labels import LabelledShapes
 from videogen.metrics.damage import DAMAGES, damage
-from videogen.metrics.feature_network import FeatureNetwork
+from videogen.metrics.feature_network import FeatureNetwork, load_feature_network
 from videogen.sampling.noise import seeded_generator
 from videogen.train.objectives.base import Objective, ObjectiveConfig, check_result
 
@@ -40,7 +40,8 @@ class FeatureObjectiveConfig(ObjectiveConfig):
         classifier_rate: How fast the classifiers learn, as a multiple of the learning rate, by AdamW; None for
             as fast as all else. A step of Muon is as large for classes that are seldom seen, of which it
             knows little.
-        attributes: Which of the clips' attributes are learned; all if empty.
+        attributes: Which of the clips' attributes and `DAMAGE` are learned; all if empty.
+        init_from: Folder of a network that is the start, with its own sizes; None for a fresh one.
         damages: Names from `DAMAGES`, all equally likely.
         damage_rate: Share of clips that are damaged, in [0, 1].
         weakest: Least strength of a damage, in (0, `strongest`]; strengths are spread evenly over its logarithm.
@@ -59,6 +60,7 @@ class FeatureObjectiveConfig(ObjectiveConfig):
     clips: LabelledSource = LabelledShapes()
     classifier_rate: float | None = None
     attributes: tuple[str, ...] = ()
+    init_from: str | None = None
     damages: tuple[str, ...] = ("noise", "blur", "warp")
     damage_rate: float = 0.5
     weakest: float = 0.1
@@ -75,20 +77,20 @@ class FeatureObjectiveConfig(ObjectiveConfig):
     @property
     def learned(self) -> dict[str, tuple[str, ...]]:
         """The attributes that are learned, with the names of their classes."""
-        classes = self.clips.classes
-        return {name: classes[name] for name in self.attributes or classes} | {DAMAGE: self.damage_names}
+        classes = {**self.clips.classes, DAMAGE: self.damage_names}
+        return {name: classes[name] for name in self.attributes or classes}
 
     def build(self) -> FeatureObjective:
         """Make the objective, with a new network.
 
         Raises:
-            ValueError: If a damage or an attribute is unknown, a rate or a strength is out of range, or the
-                codec is not there.
+            ValueError: If a damage or an attribute is unknown, a rate or a strength is out of range, the codec
+                or `init_from` is not there, or the network there tells other classes apart.
         """
         unknown = [name for name in self.damages if name not in DAMAGES]
         if unknown:
             raise ValueError(f"`damages` must be of {', '.join(DAMAGES)}, got {', '.join(unknown)}")
-        known = self.clips.classes
+        known = (*self.clips.classes, DAMAGE)
         if not set(self.attributes) <= set(known):
             raise ValueError(f"`attributes` must be of {', '.join(known)}, got {', '.join(self.attributes)}")
         if not 0 <= self.damage_rate <= 1:
@@ -107,15 +109,28 @@ class FeatureObjectiveConfig(ObjectiveConfig):
         if self.codec_rate > 0 and self.codec is None:
             raise ValueError(f"`codec` must be given with a `codec_rate` of {self.codec_rate}, got None")
         check_result("codec", self.codec)
+        check_result("init_from", self.init_from)
         codec = None if self.codec is None else VideoAutoencoder.from_pretrained(self.codec)
+        return FeatureObjective(self._network(), self, codec)
+
+    def _network(self) -> FeatureNetwork:
         num_classes = {attribute: len(classes) for attribute, classes in self.learned.items()}
+        if self.init_from is not None:
+            network = load_feature_network(self.init_from)
+            found = dict(network.config["num_classes"])
+            if found != num_classes:
+                raise ValueError(
+                    f"`init_from` must be a network that tells {num_classes} apart, but {self.init_from} tells "
+                    f"{found}"
+                )
+            return network
         network = FeatureNetwork(
             num_classes, self.stage_dims, self.stage_depths, self.feature_dim, self.stride, self.time_stride
         )
         for name, likeness in self.clips.likenesses().items():
             if name in num_classes:
                 _begin_with(network.classifiers[name], likeness)
-        return FeatureObjective(network, self, codec)
+        return network
 
 
 @torch.no_grad()

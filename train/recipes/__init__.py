@@ -15,7 +15,7 @@ from videogen.train.recipes.families import (
     shapes_mini_uvit,
     shapes_mini_vae,
 )
-from videogen.train.recipes.features import emoji_judge, shapes_features
+from videogen.train.recipes.features import emoji_judge, emoji_judge_near, shapes_features
 from videogen.train.recipes.shapes import (
     shapes_codec,
     shapes_decoder,
@@ -49,6 +49,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_t2v_finer": shapes_t2v_finer,
     "worlds_codec": worlds_codec,
     "worlds_codec_finer": worlds_codec_finer,
+    "emoji_judge_near": emoji_judge_near,
     "emoji_judge": emoji_judge,
 }
 
