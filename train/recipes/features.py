@@ -87,7 +87,12 @@ def emoji_judge() -> TrainConfig:
         near,
         name="emoji_judge",
         objective=replace(
-            objective, init_from="runs/emoji_judge_near/result", clips=clips, codec_rate=0.2, seed=1
+            objective,
+            init_from="runs/emoji_judge_near/result",
+            clips=clips,
+            codec="runs/worlds_codec_finer/result",
+            codec_rate=0.2,
+            seed=1,
         ),
         source=clips,
         num_steps=1500,

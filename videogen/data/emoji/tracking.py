@@ -26,6 +26,8 @@ from videogen.data.shapes.world import SMALLEST_SCALE
 
 RADIUS_STEP = 1.12
 """Ratio between the radii that are tried."""
+LARGEST_JUMP = 1.6
+"""Ratio between the radius in a frame and those around it from which it is a mistake."""
 TICK_STEP = 4
 """Frames of the subject's loop between those that are tried at every radius."""
 NUM_ANGLES = 24
@@ -103,9 +105,9 @@ def track_subject(frames: Tensor, artwork: Artwork, subject_idx: int) -> Subject
     sprite = _Sprite(artwork, subject_idx, height, width)
 
     found = sprite.find(frames, _grid(side))
-    # Now every frame of the loop, at the radius that each frame and its neighbours have.
+    # Now every frame of the loop, at the radius that each frame has.
     ticks = torch.arange(NUM_TICKS).repeat(num_frames)
-    radii = _smooth(found.poses.radii).repeat_interleave(NUM_TICKS)
+    radii = _without_jumps(found.poses.radii).repeat_interleave(NUM_TICKS)
     found = sprite.find_each(frames, _Poses(ticks, radii, torch.zeros(len(ticks))), NUM_TICKS)
     if found.score.mean() < STEADY:
         best = int(found.score.argmax())
@@ -136,9 +138,10 @@ def track_subject(frames: Tensor, artwork: Artwork, subject_idx: int) -> Subject
     return SubjectTrack(course, found.poses.angles.numpy(), found.score.numpy())
 
 
-def _smooth(radii: Tensor) -> Tensor:
-    """`(F,)`: the median of each radius and two on either side of it, fewer at the ends."""
-    return torch.stack([radii[max(0, idx - 2) : idx + 3].median() for idx in range(len(radii))])
+def _without_jumps(radii: Tensor) -> Tensor:
+    """`radii (F,)`, where one is far from the median of itself and two on either side, that median."""
+    medians = torch.stack([radii[max(0, idx - 2) : idx + 3].median() for idx in range(len(radii))])
+    return torch.where((radii / medians).log().abs() > math.log(LARGEST_JUMP), medians, radii)
 
 
 def _grid(side: int) -> _Poses:
