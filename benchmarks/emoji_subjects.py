@@ -2,7 +2,7 @@
 
     python benchmarks/emoji_subjects.py ARTWORK --judge runs/emoji_judge/result --model runs/NAME/result \
         --steps 12 --guidance 3 --out subjects.json --sheet subjects.png
-    python benchmarks/emoji_subjects.py ARTWORK --judge runs/emoji_judge/result --codec runs/worlds_codec/result
+    python benchmarks/emoji_subjects.py ARTWORK --judge runs/emoji_judge/result --codec CODEC
 
 For each subject one clip or more is made from its plain caption; size, motion and backdrop are drawn, for a
 subject that generators train on only such motions as they train on. Beside it stands what the judge says of
@@ -152,16 +152,12 @@ def draw_scenes(clips: EmojiClips, arguments: argparse.Namespace) -> list[EmojiS
     return scenes
 
 
-def draw_scene(
-    world: EmojiWorld, idx: int, kinds: Sequence[str], rng: Random, num_frames: int
-) -> EmojiScene:
+def draw_scene(world: EmojiWorld, idx: int, kinds: Sequence[str], rng: Random, num_frames: int) -> EmojiScene:
     """A scene of a subject, whose motion with this subject is not held out unless the whole subject is."""
     motions = world.motions
     if idx % HELD_OUT_EVERY_SUBJECT:
         motions = tuple(motion for motion in motions if not is_held_out(idx, motion)) or motions
-    item = world.object_of(
-        world.artwork.subjects[idx].name, rng.choice(world.sizes), rng.choice(motions)
-    )
+    item = world.object_of(world.artwork.subjects[idx].name, rng.choice(world.sizes), rng.choice(motions))
     while True:
         scene = world.scene_of((item,), rng.getrandbits(32), num_frames)
         if scene.backdrop.kind in kinds:
@@ -182,7 +178,10 @@ def round_trips(clips: Iterator[Tensor], codec: Codec) -> Iterator[Tensor]:
 
 
 def judge_scenes(
-    judge: FeatureNetwork, pixels: Sequence[Tensor] | Iterator[Tensor], scenes: list[EmojiScene], clips: EmojiClips
+    judge: FeatureNetwork,
+    pixels: Sequence[Tensor] | Iterator[Tensor],
+    scenes: list[EmojiScene],
+    clips: EmojiClips,
 ) -> SubjectVerdicts:
     """Whether clips show the subjects of scenes."""
     wanted = [clips.world.artwork.index(scene.objects[0].name) for scene in scenes]  # type: ignore[union-attr]

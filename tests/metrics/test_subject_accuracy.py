@@ -77,13 +77,15 @@ def test_long_clips_are_judged_part_by_part(judge: FeatureNetwork) -> None:
     assert subject_scores(clips[:, :, :1], judge).shape == (3, NUM_SUBJECTS)
 
 
-def test_what_cannot_be_judged_is_refused(judge: FeatureNetwork, artwork_folder: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_judged_is_refused(
+    judge: FeatureNetwork, artwork_folder: Path, tmp_path: Path
+) -> None:
     artwork = load_artwork(artwork_folder)
     with pytest.raises(ValueError, match="one for each of `wanted`, 3, got 2"):
         judge_subjects(clips_of(2), [0, 1, 2], judge, artwork)
     with pytest.raises(ValueError, match="`wanted` is empty"):
         judge_subjects([], [], judge, artwork)
-    with pytest.raises(ValueError, match="the 3 subjects in .* but it knows 28"):
+    with pytest.raises(ValueError, match=r"the 3 subjects in .* but it knows 28"):
         judge_subjects(clips_of(1), [0], judge, load_artwork(make_artwork(tmp_path / "few", 3)))
     shapes_network = FeatureNetwork({"shape": 6}, (8,), (1,), 12).eval()
     with pytest.raises(ValueError, match="knows 0: train one with the recipe emoji_judge"):

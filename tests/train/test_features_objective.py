@@ -172,7 +172,7 @@ def test_what_cannot_be_trained_is_refused() -> None:
         make_objective(weakest=0.2, strongest=0.1)
     with pytest.raises(ValueError, match="`strongest`"):
         make_objective(strongest=1.5)
-    with pytest.raises(ValueError, match="`attributes` must be of colour, .*, got weight"):
+    with pytest.raises(ValueError, match=r"`attributes` must be of colour, .*, got weight"):
         make_objective(attributes=("weight",))
     with pytest.raises(ValueError, match="`codec` must be given"):
         make_objective(codec_rate=0.1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from videogen.sampling.noise import seeded_generator
 from videogen.train.objectives.base import Objective, ObjectiveConfig, check_result
 
 DAMAGE = "damage"
-"""The attribute that tells how a clip was damaged: see `FeatureObjectiveConfig.damage_names`."""
+"""The attribute that tells how a clip was damaged, see `FeatureObjectiveConfig.damage_names`."""
 
 LIKENESS_NORM = 0.5
 """Of the weights that a class begins with, where it is known what it looks like."""
@@ -37,14 +37,14 @@ class FeatureObjectiveConfig(ObjectiveConfig):
         stride: Of the network.
         time_stride: Of the network.
         clips: What labels mean, and where previews come from; the run's own stream must be of that kind.
-        classifier_rate: How fast the classifiers learn, as a multiple of the learning rate, by AdamW; None for
-            as fast as all else. A step of Muon is as large for classes that are seldom seen, of which it
+        classifier_rate: How fast the classifiers learn, by AdamW, as a multiple of the learning rate; None
+            for as fast as all else. A step of Muon is as large for classes that are seldom seen, of which it
             knows little.
         attributes: Which of the clips' attributes and `DAMAGE` are learned; all if empty.
         init_from: Folder of a network that is the start, with its own sizes; None for a fresh one.
         damages: Names from `DAMAGES`, all equally likely.
         damage_rate: Share of clips that are damaged, in [0, 1].
-        weakest: Least strength of a damage, in (0, `strongest`]; strengths are spread evenly over its logarithm.
+        weakest: Least strength of a damage, in (0, `strongest`]; its logarithm is spread evenly.
         strongest: Largest strength, in (0, 1].
         codec: Folder of a codec through which clips are sent, so that the network knows decoded clips; None
             for none.
@@ -57,7 +57,7 @@ class FeatureObjectiveConfig(ObjectiveConfig):
     feature_dim: int = 128
     stride: int = 4
     time_stride: int = 2
-    clips: LabelledSource = LabelledShapes()
+    clips: LabelledSource = field(default_factory=LabelledShapes)
     classifier_rate: float | None = None
     attributes: tuple[str, ...] = ()
     init_from: str | None = None
@@ -84,8 +84,8 @@ class FeatureObjectiveConfig(ObjectiveConfig):
         """Make the objective, with a new network.
 
         Raises:
-            ValueError: If a damage or an attribute is unknown, a rate or a strength is out of range, the codec
-                or `init_from` is not there, or the network there tells other classes apart.
+            ValueError: If a damage or an attribute is unknown, a rate or a strength is out of range, the
+                codec or `init_from` is not there, or the network there tells other classes apart.
         """
         unknown = [name for name in self.damages if name not in DAMAGES]
         if unknown:
@@ -120,8 +120,8 @@ class FeatureObjectiveConfig(ObjectiveConfig):
             found = dict(network.config["num_classes"])
             if found != num_classes:
                 raise ValueError(
-                    f"`init_from` must be a network that tells {num_classes} apart, but {self.init_from} tells "
-                    f"{found}"
+                    f"`init_from` must be a network that tells {num_classes} apart, "
+                    f"but {self.init_from} tells {found}"
                 )
             return network
         network = FeatureNetwork(

@@ -50,6 +50,7 @@ def emoji_judge_near() -> TrainConfig:
             stage_depths=(1, 1, 2, 2),
             feature_dim=384,
             stride=2,
+            # One place in time for four frames: with two, gradients in bfloat16 were not always finite.
             time_stride=4,
             classifier_rate=0.3,
             clips=clips,

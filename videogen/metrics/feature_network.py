@@ -104,8 +104,8 @@ class FeatureNetwork(AlignedWeights, ModelMixin, ConfigMixin):
             pixels: `(B, 3, F, H, W)` in [-1, 1].
             return_dict: Whether to return a `FeatureOutput` rather than a tuple.
         """
-        # Faster than channels first, and right: with two frames in that layout, oneDNN of torch 2.x computes
-        # gradients of a convolution over time in bfloat16 from memory that was never written.
+        # Faster on a CPU than channels first. In that layout, torch 2.13 also computes gradients of a
+        # convolution over time of two frames in bfloat16 from memory that was never written.
         pixels = pixels.contiguous(memory_format=torch.channels_last_3d)
         hidden_states = self.norm_out(self.stages(self.conv_in(pixels))).relu()
         features = self.norm_features(self.conv_out(hidden_states).relu().mean((2, 3, 4)))

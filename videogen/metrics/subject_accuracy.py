@@ -1,7 +1,7 @@
 """Counts how often clips show the subject of the world `emoji` that they should, as a judge sees it.
 
-The judge is a `FeatureNetwork` of the recipe `emoji_judge`: it has seen renders of every subject, and plays no
-part in the training of what it judges.
+The judge is a `FeatureNetwork` of the recipe `emoji_judge`: it has seen renders of every subject, and plays
+no part in the training of what it judges.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """A known subject is found where it is, whatever its size, its backdrop and its motion."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ BACKDROPS = (
 
 @pytest.fixture(scope="module")
 def artwork(tmp_path_factory: pytest.TempPathFactory) -> Artwork:
-    """One flag, red and yellow on a pole, whose cloth changes its shade; it looks the same at no other angle."""
+    """A flag, red and yellow on a pole, whose shade changes; it looks the same at no other angle."""
     folder = tmp_path_factory.mktemp("flag")
     frames = []
     for shade in (255, 215):
