@@ -21,7 +21,7 @@ from videogen.data.emoji.artwork import NUM_TICKS, Artwork
 from videogen.data.emoji.render import level_of, level_sides, sample_sprites
 from videogen.data.emoji.world import SIZES
 from videogen.data.shapes.parser import name_motion, name_turn
-from videogen.data.shapes.tracking import VISIBLE, Track
+from videogen.data.shapes.tracking import FAINTEST, VISIBLE, Track
 from videogen.data.shapes.world import SMALLEST_SCALE
 
 RADIUS_STEP = 1.12
@@ -120,7 +120,10 @@ def track_subject(frames: Tensor, artwork: Artwork, subject_idx: int) -> Subject
             found = turned
 
     alpha = sprite.opacity(frames, found)
-    confident = found.score >= min(CONFIDENT, float(found.score.max()))
+    # What is found where nothing is opaque is the backdrop.
+    confident = (found.score >= CONFIDENT) & (alpha >= FAINTEST)
+    if not confident.any():
+        confident = found.score >= found.score.max()
     places = np.arange(num_frames)
     centre = np.stack(
         [
