@@ -142,7 +142,12 @@ def track_subject(frames: Tensor, artwork: Artwork, subject_idx: int) -> Subject
 
 
 def _without_jumps(radii: Tensor) -> Tensor:
-    """`radii (F,)`, where one is far from the median of itself and two on either side, that median."""
+    """`radii (F,)`, where one is far from the median of itself and two on either side, that median.
+
+    Radii that hardly differ are one: a subject may swell and shrink within its artwork.
+    """
+    if radii.max() / radii.min() < LARGEST_JUMP:
+        return radii.median().expand(len(radii))
     medians = torch.stack([radii[max(0, idx - 2) : idx + 3].median() for idx in range(len(radii))])
     return torch.where((radii / medians).log().abs() > math.log(LARGEST_JUMP), medians, radii)
 
