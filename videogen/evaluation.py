@@ -249,8 +249,11 @@ def generate_clips(
     seed: int,
     on_batch: Callable[[int], object],
     batch_size: int = BATCH_SIZE,
+    num_frames: int | None = None,
 ) -> Iterator[Tensor]:
     """Yield for each prompt its clip `(3, F, H, W)` in [-1, 1]; tell `on_batch` how many were just made.
+
+    F is `num_frames`, or what the pipeline makes by default.
 
     A clip that is not finite is named in a warning and becomes a grey one, which is as wrong as a blank one.
     """
@@ -260,6 +263,7 @@ def generate_clips(
             output = pipeline(
                 captions,
                 **_settings_of(pipeline, num_inference_steps, guidance_scale),
+                num_frames=num_frames or pipeline.defaults.num_frames,
                 seed=seed + first,
                 output_type="latent",
             )

@@ -15,7 +15,7 @@ from videogen.train.recipes.families import (
     shapes_mini_uvit,
     shapes_mini_vae,
 )
-from videogen.train.recipes.features import shapes_features
+from videogen.train.recipes.features import emoji_judge, emoji_judge_near, shapes_features
 from videogen.train.recipes.shapes import (
     shapes_codec,
     shapes_decoder,
@@ -55,6 +55,8 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "worlds_codec_decoder": worlds_codec_decoder,
     "worlds_appearance": worlds_appearance,
     "worlds_motion": worlds_motion,
+    "emoji_judge_near": emoji_judge_near,
+    "emoji_judge": emoji_judge,
 }
 
 

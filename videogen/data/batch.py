@@ -55,3 +55,20 @@ class ClipSource(Protocol):
     def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:
         """The clips at these positions, the same ones whenever they are asked for."""
         ...
+
+
+class LabelledSource(ClipSource, Protocol):
+    """A stream whose clips have labels."""
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """For each attribute the names of its classes, in the order of `Batch.labels`."""
+        ...
+
+    def likenesses(self) -> dict[str, Tensor]:
+        """For attributes that have them, what each class looks like: `(number of classes, D)`, in any unit.
+
+        Where there are many classes with few clips of each, a classifier that begins with them learns from
+        every clip also what clips of similar classes look like.
+        """
+        ...

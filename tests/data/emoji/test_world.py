@@ -49,6 +49,16 @@ def test_nothing_held_out_occurs_in_training(world: EmojiWorld) -> None:
     assert seen == allowed
 
 
+def test_a_judge_sees_what_generators_do_not(world: EmojiWorld) -> None:
+    whole = EmojiWorld(world.artwork, two_object_rate=0.0, with_held_out=True)
+    items = [whole.sample(0, index, num_frames=1).objects[0] for index in range(4000)]
+    seen = {(item.subject_idx, item.motion) for item in items if isinstance(item, EmojiObject)}
+    assert seen == {(idx, motion) for idx in range(NUM_SUBJECTS) for motion in MOTIONS}
+    # And what a prompt asks for is drawn as ever.
+    kinds = {whole.sample_prompt_object(Random(seed), held_out=True).is_held_out for seed in range(20)}
+    assert kinds == {True}
+
+
 def test_everything_occurs(world: EmojiWorld) -> None:
     scenes = [world.sample(1, index, num_frames=2) for index in range(1500)]
     assert {scene.backdrop.colour for scene in scenes} == set(BACKDROP_COLOURS)

@@ -39,6 +39,8 @@ class EmojiClips:
         foreign_rate: Share of clips that are captioned in one of `languages`, in [0, 1]; those that show a
             subject without a name there stay English.
         languages: Which ones, some of `LANGUAGES`.
+        with_held_out: Whether held-out subjects and motions occur too: for those who judge clips, not for
+            generators.
     """
 
     folder: str | Path
@@ -52,6 +54,7 @@ class EmojiClips:
     two_object_rate: float = 0.25
     foreign_rate: float = 0.0
     languages: tuple[str, ...] = LANGUAGES
+    with_held_out: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a folder without artwork, clips of nothing, and what the world does not have."""
@@ -102,6 +105,7 @@ def _world(clips: EmojiClips) -> EmojiWorld:
         motions=clips.motions,
         backdrops=clips.backdrops,
         two_object_rate=clips.two_object_rate,
+        with_held_out=clips.with_held_out,
     )
 
 

@@ -33,6 +33,10 @@ CLASSES: dict[str, tuple[str, ...]] = {
 the subject, whose class is its place in the artwork."""
 
 
+LIKENESS_SIDE = 12
+"""Pixels along a side of the pictures by which subjects are taken to be similar."""
+
+
 @dataclass(frozen=True)
 class Annotations:
     """Where the objects of clips are; L is the largest number of objects in one of them.
@@ -63,6 +67,17 @@ class LabelledEmoji:
         """Refuse clips of two objects, of which it would not be clear whose attributes are meant."""
         if self.clips.two_object_rate != 0:
             raise ValueError(f"`clips.two_object_rate` must be 0, got {self.clips.two_object_rate}")
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """The names of all classes; see `LabelledSource`."""
+        return {"subject": tuple(subject.name for subject in self.clips.world.artwork.subjects), **CLASSES}
+
+    def likenesses(self) -> dict[str, Tensor]:
+        """The mean of each subject's loop, 12 pixels wide; see `LabelledSource`."""
+        artwork = self.clips.world.artwork
+        (pixels,) = artwork.levels((LIKENESS_SIDE,)).pixels(range(len(artwork)))
+        return {"subject": pixels.float().mean(1).flatten(1) / 255}
 
     def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:
         """Compose the clips at these positions; see `ClipSource`."""

@@ -110,6 +110,12 @@ def level_sides(side: int) -> tuple[int, ...]:
     return tuple(sorted({min(max(wanted, 1), SPRITE_SIZE) for wanted in sides}, reverse=True))
 
 
+def level_of(wanted: np.ndarray, sides: tuple[int, ...]) -> np.ndarray:
+    """Of levels with these sides, the smallest that is not below each of the wanted sides in pixels."""
+    at_least = np.array(sides).reshape(-1, *[1] * wanted.ndim) >= wanted - 0.5
+    return at_least.sum(0).clip(min=1) - 1
+
+
 def _paint_layer(
     scenes: Sequence[EmojiScene],
     layer: int,
@@ -146,7 +152,7 @@ def _paint_layer(
     side = min(height, width)
     sides = level_sides(side)
     wanted = 2 * side * tracks[..., RADIUS]
-    level_of = (np.array(sides)[:, None, None] >= wanted - 0.5).sum(0).clip(min=1) - 1
+    levels = level_of(wanted, sides)
     turned = np.broadcast_to((tracks[..., ANGLE] != 0).any(1, keepdims=True), wanted.shape)
     # Where the frame of every subject begins in `painted`, and its picture in the artwork.
     places = (rows[:, None] * 4 * num_frames + frames) * height * width
@@ -154,12 +160,12 @@ def _paint_layer(
 
     for level, pixels in enumerate(artwork.levels(sides).pixels(idxs, device)):
         for is_turned in (False, True):
-            chosen = (level_of == level) & (turned == is_turned)
+            chosen = (levels == level) & (turned == is_turned)
             if not chosen.any():
                 continue
             # A sprite reaches half of one of its pixels beyond its side, and may be turned.
             reach = wanted[chosen].max() * (1 + 1 / sides[level]) * (math.sqrt(2) if is_turned else 1)
-            sampled, index = _sample(
+            sampled, index = sample_sprites(
                 pixels.flatten(0, 1)[torch.from_numpy(sprites[chosen]).to(device)],
                 torch.from_numpy(tracks[chosen]).to(device),
                 min(math.ceil(reach) + 2, side),
@@ -172,7 +178,9 @@ def _paint_layer(
     return painted
 
 
-def _sample(sprites: Tensor, tracks: Tensor, window: int, height: int, width: int) -> tuple[Tensor, Tensor]:
+def sample_sprites(
+    sprites: Tensor, tracks: Tensor, window: int, height: int, width: int
+) -> tuple[Tensor, Tensor]:
     """Sample sprites in a window around their places.
 
     Args:

@@ -135,6 +135,7 @@ class EmojiWorld:
         two_object_rate: Share of scenes with two objects, in [0, 1].
         shape_rate: Share of those in which the second one is a shape, in [0, 1].
         overlap_rate: Share of those in which one object is in front of the other, in [0, 1].
+        with_held_out: Whether held-out subjects and motions occur too, as a judge of clips must know them.
     """
 
     artwork: Artwork
@@ -146,6 +147,7 @@ class EmojiWorld:
     two_object_rate: float = 0.25
     shape_rate: float = 0.5
     overlap_rate: float = 0.2
+    with_held_out: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what the world does not have."""
@@ -165,7 +167,7 @@ class EmojiWorld:
             )
         if self.two_object_rate > 0 and self.shape_rate == 0 and len(set(self.subjects)) == 1:
             raise ValueError("`two_object_rate` must be 0 with one subject and `shape_rate` 0")
-        if not _choices(self, held_out=False):
+        if not self.with_held_out and not _choices(self, held_out=False):
             raise ValueError(
                 "nothing is left to train on: all of these subjects with these motions are held out, "
                 f"got subjects {self.subjects!r} and motions {self.motions!r}"
@@ -183,7 +185,9 @@ class EmojiWorld:
         return EmojiObject(self.artwork.index(name), name, size, motion)
 
     def sample(self, seed: int, index: int, num_frames: int = 16) -> EmojiScene:
-        """Draw scene `index` of the endless training stream `seed`; held-out objects never occur in it.
+        """Draw scene `index` of the endless training stream `seed`.
+
+        Held-out objects never occur in it, unless the world is one `with_held_out`.
 
         The scene depends on the world and `(seed, index)` alone, so any clip of a run can be made again by
         itself.
@@ -224,7 +228,7 @@ class EmojiWorld:
         """
         if not _choices(self, held_out):
             raise ValueError("`held_out` must be False: nothing of this world is held out")
-        return self._sample_object(rng, held_out=held_out)
+        return self._object_of(rng, _choices(self, held_out))
 
     def reach(self, item: EmojiObject | ShapeObject) -> float:
         """How far an object extends from its centre while it moves, a fraction of the frame."""
@@ -289,8 +293,11 @@ class EmojiWorld:
         ticks = tuple(rng.randrange(NUM_TICKS) if isinstance(item, EmojiObject) else 0 for item in objects)
         return EmojiScene(objects, np.stack(tracks), ticks, self._sample_backdrop(objects, rng), overlap)
 
-    def _sample_object(self, rng: Random, *, held_out: bool = False) -> EmojiObject:
-        idx, motion = rng.choice(_choices(self, held_out))
+    def _sample_object(self, rng: Random) -> EmojiObject:
+        return self._object_of(rng, _choices(self, None if self.with_held_out else False))
+
+    def _object_of(self, rng: Random, choices: Sequence[tuple[int, str]]) -> EmojiObject:
+        idx, motion = rng.choice(choices)
         return EmojiObject(idx, self.artwork.subjects[idx].name, rng.choice(self.sizes), motion)
 
     def _sample_shape(self, rng: Random) -> ShapeObject:
@@ -318,12 +325,15 @@ class EmojiWorld:
 
 
 @lru_cache(maxsize=32)
-def _choices(world: EmojiWorld, held_out: bool) -> tuple[tuple[int, str], ...]:
-    """All subjects of a world with all motions, held out of training or not."""
+def _choices(world: EmojiWorld, held_out: bool | None) -> tuple[tuple[int, str], ...]:
+    """All subjects of a world with all motions, held out of training or not; None for both."""
     artwork = world.artwork
     idxs = [artwork.index(name) for name in world.subjects] or range(len(artwork))
     return tuple(
-        (idx, motion) for idx in idxs for motion in world.motions if is_held_out(idx, motion) == held_out
+        (idx, motion)
+        for idx in idxs
+        for motion in world.motions
+        if held_out is None or is_held_out(idx, motion) == held_out
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+from torch import Tensor
 
 from videogen.data.batch import Batch
 from videogen.data.shapes.dataset import ShapesClips
@@ -35,6 +36,15 @@ class LabelledShapes:
         """Refuse clips of two objects, of which it would not be clear whose attributes are meant."""
         if self.clips.two_object_rate != 0:
             raise ValueError(f"`clips.two_object_rate` must be 0, got {self.clips.two_object_rate}")
+
+    @property
+    def classes(self) -> dict[str, tuple[str, ...]]:
+        """`CLASSES`; see `LabelledSource`."""
+        return CLASSES
+
+    def likenesses(self) -> dict[str, Tensor]:
+        """None: each class has clips in plenty; see `LabelledSource`."""
+        return {}
 
     def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:
         """Render the clips at these positions; see `ClipSource`."""

@@ -184,7 +184,7 @@ def _parse_object(
     margin = first - second
     clear = first >= SMALLEST_IOU and margin >= SMALLEST_MARGIN and first + 2 * margin >= CLEAREST
     shape = max(outline.iou, key=outline.iou.__getitem__) if clear else None
-    motion = _name_motion(track, outline, shape)
+    motion = name_motion(track, _name_outline_turn(track, outline, shape))
     radius = math.nan
     if shape is not None:
         radii = outline.radius[SHAPES.index(shape)][track.visible]
@@ -218,12 +218,13 @@ def _name_size(radius: float) -> str | None:
     return name if ratio < math.log(SIZE_TOLERANCE) else None
 
 
-def _name_motion(track: Track, outline: OutlineMatch, shape: str | None) -> str | None:
+def name_motion(track: Track, turn: str | None) -> str | None:
     """The one motion that is seen; None if there are several, or one that fits no word.
 
-    Each of the four parts says a motion, "still", or None where it sees a change that it cannot name.
+    Each of four parts says a motion, "still", or None where it sees a change that it cannot name. `turn` is
+    what the fourth of them says, see `name_turn`.
     """
-    parts = [_name_fade(track), _name_scaling(track), _name_course(track), _name_turn(track, outline, shape)]
+    parts = [_name_fade(track), _name_scaling(track), _name_course(track), turn]
     seen = {part for part in parts if part not in ("still", None)}
     if len(seen) == 1:
         return seen.pop()
@@ -328,18 +329,27 @@ def _name_direction(dx: float, dy: float) -> str | None:
     return name if cosines[name] > math.cos(math.radians(18)) else None
 
 
-def _name_turn(track: Track, outline: OutlineMatch, shape: str | None) -> str | None:
-    """Rotate, still or None, from the steady turn that brings the outlines of all frames closest together."""
+def _name_outline_turn(track: Track, outline: OutlineMatch, shape: str | None) -> str | None:
     if shape is None:
         return "still" if outline.steadiness > 0.85 else None
     if shape not in SYMMETRY:
         return "still"
-    symmetry = SYMMETRY[shape]
-    frames = np.flatnonzero(track.visible)
-    turned = np.exp(1j * symmetry * outline.angle[SHAPES.index(shape), frames])
+    return name_turn(outline.angle[SHAPES.index(shape)], track.visible, SYMMETRY[shape])
+
+
+def name_turn(angle: np.ndarray, visible: np.ndarray, symmetry: int = 1) -> str | None:
+    """Rotate, still or None, from the steady turn that brings all frames closest together.
+
+    Args:
+        angle: `(F,)` in radians.
+        visible: `(F,)` bool, where it can be relied on.
+        symmetry: In how many turned positions the object looks the same.
+    """
+    frames = np.flatnonzero(visible)
+    turned = np.exp(1j * symmetry * angle[frames])
     steps = np.linspace(-math.pi / symmetry, math.pi / symmetry, 241)  # more per frame cannot be seen
     agreement = np.abs(np.exp(-1j * symmetry * steps[:, None] * frames) @ turned) / len(frames)
-    turn = abs(float(steps[agreement.argmax()])) * (len(track.alpha) - 1)
+    turn = abs(float(steps[agreement.argmax()])) * (len(angle) - 1)
     if agreement.max() < 0.75:
         return None
     if turn < STILL_TURN:
