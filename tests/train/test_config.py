@@ -11,10 +11,13 @@ import typer
 from typer.testing import CliRunner
 
 from tests.data.emoji.conftest import make_artwork
+from videogen.data.shapes.captions import read_plain_caption
 from videogen.data.shapes.dataset import ShapesClips, ShapesCrops
+from videogen.data.shapes.world import SHAPES_MINI
 from videogen.train.__main__ import main
 from videogen.train.config import TrainConfig, plain
 from videogen.train.objectives.codec import CodecObjectiveConfig
+from videogen.train.objectives.latents import LatentObjectiveConfig
 from videogen.train.recipes import RECIPES, find_recipe
 from videogen.train.recipes.codec import ARTWORK
 
@@ -118,6 +121,16 @@ def test_every_recipe(name: str, artwork_folder: Path, monkeypatch: pytest.Monke
     assert config == RECIPES[name]()
     assert config.resolved()["name"] == name
     assert dataclasses.replace(config, source=ShapesClips(world="shapes-mini")).name == name
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("shapes_mini_")])
+def test_previews_show_what_the_smaller_world_has(name: str) -> None:
+    objective = RECIPES[name]().objective
+    assert isinstance(objective, LatentObjectiveConfig)
+    for prompt in objective.preview_prompts:
+        read = read_plain_caption(prompt)
+        assert read is not None and read[1] is not None and read[1].name in SHAPES_MINI.backgrounds
+        assert set(read[0]) <= {*SHAPES_MINI.objects(held_out=True), *SHAPES_MINI.objects(held_out=False)}
 
 
 @pytest.fixture(scope="session")

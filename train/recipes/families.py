@@ -18,16 +18,7 @@ from videogen.train.objectives.latents import LatentObjectiveConfig
 from videogen.train.objectives.rnn import RNNObjectiveConfig
 from videogen.train.objectives.transformer import TransformerObjectiveConfig
 from videogen.train.objectives.vae import VAEObjectiveConfig
-
-_PREVIEW_PROMPTS = tuple(
-    f"a large {thing} moves {direction} on a {background} background"
-    for thing, direction, background in (
-        ("red circle", "left", "black"),
-        ("blue square", "up", "white"),
-        ("yellow triangle", "right", "black"),
-        ("green circle", "down", "white"),
-    )
-)
+from videogen.train.recipes.shapes import MINI_PREVIEW_PROMPTS
 
 
 def shapes_mini_vae() -> TrainConfig:
@@ -70,7 +61,7 @@ def shapes_mini_gan() -> TrainConfig:
 def _recipe(family: str, objective: LatentObjectiveConfig, num_steps: int) -> TrainConfig:
     return TrainConfig(
         name=f"shapes_mini_{family}",
-        objective=replace(objective, text_dim=128, text_layers=1, preview_prompts=_PREVIEW_PROMPTS),
+        objective=replace(objective, text_dim=128, text_layers=1, preview_prompts=MINI_PREVIEW_PROMPTS),
         source=ShapesClips(world="shapes-mini"),
         num_steps=num_steps,
         batch_size=32,

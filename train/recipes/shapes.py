@@ -19,6 +19,17 @@ from videogen.train.objectives.diffusion import DiffusionObjectiveConfig, UNet3D
 RUNS = "runs"
 """Where `python -m videogen.train` puts runs by default."""
 
+MINI_PREVIEW_PROMPTS = tuple(
+    f"a large {thing} moves {direction} on a {background} background"
+    for thing, direction, background in (
+        ("red circle", "left", "black"),
+        ("blue square", "up", "white"),
+        ("yellow triangle", "right", "black"),
+        ("green circle", "down", "white"),
+    )
+)
+"""What `shapes-mini` can show."""
+
 
 def shapes_codec() -> TrainConfig:
     """The codec, on crops around the objects of full `shapes`."""
@@ -58,7 +69,7 @@ def shapes_mini_t2v() -> TrainConfig:
     """Text to video on `shapes-mini`: the quick recipe, for comparisons and lessons."""
     return TrainConfig(
         name="shapes_mini_t2v",
-        objective=DiffusionObjectiveConfig(),
+        objective=DiffusionObjectiveConfig(preview_prompts=MINI_PREVIEW_PROMPTS),
         source=ShapesClips(world="shapes-mini"),
         num_steps=1100,
         batch_size=32,
@@ -74,7 +85,7 @@ def shapes_mini_t2v() -> TrainConfig:
 def shapes_mini_unet3d() -> TrainConfig:
     """The same with the factorised `UNet3D` in place of `UViT3D`, to compare the networks."""
     recipe = shapes_mini_t2v()
-    objective = DiffusionObjectiveConfig(network=UNet3DConfig())
+    objective = DiffusionObjectiveConfig(network=UNet3DConfig(), preview_prompts=MINI_PREVIEW_PROMPTS)
     return replace(recipe, name="shapes_mini_unet3d", objective=objective)
 
 
