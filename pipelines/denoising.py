@@ -139,7 +139,8 @@ def denoise(
                 offered = {name: tensors[name] for name in callback_tensors}
                 answer = callback_on_step_end(pipeline, step_idx, timestep, offered)
                 check_answer(answer, tensors)
-                latents = answer.get("latents", latents)
+                # Guidance by a gradient leaves its graph behind, which no later step needs.
+                latents = answer.get("latents", latents).detach()
                 prompt_embeds = answer.get("prompt_embeds", prompt_embeds)
                 negative_prompt_embeds = answer.get("negative_prompt_embeds", negative_prompt_embeds)
                 if not answer.keys().isdisjoint(("prompt_embeds", "negative_prompt_embeds")):

@@ -22,6 +22,7 @@ from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
 from videogen.models.vae import HierarchicalVAE3D
 from videogen.models.weight_files import fill, find_weights, read_json, read_weights
+from videogen.pipelines.devices import check_device
 from videogen.pipelines.families import FAMILIES, GENERATORS, training_command
 from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.latent_generation import LatentGenerator
@@ -80,7 +81,7 @@ LoraChoice = str | Path | tuple[str | Path, float]
 class LoadOptions(TypedDict, total=False):
     """What `load` takes beside the model; see there."""
 
-    device: str | torch.device
+    device: str | torch.device | int
     dtype: torch.dtype | str
     loras: Sequence[LoraChoice]
     attention: str | None
@@ -103,7 +104,7 @@ def load(model: str | Path | None, **options: Unpack[LoadOptions]) -> Any: ...
 def load(
     model: str | Path | None = None,
     *,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | int = "cpu",
     dtype: torch.dtype | str = torch.float32,
     loras: Sequence[LoraChoice] = (),
     attention: str | None = None,
@@ -130,10 +131,10 @@ def load(
         ValueError: If the folder, a file or a tensor in it is missing, broken or of a wrong shape; the
             message names it. So too for adapters, or if they were made for another model. Also if the weights
             of our networks are pickles (`.bin`), which are not opened; those of ModelScope's are, for nothing
-            but tensors. If `dtype` is unknown. And if `attention` is unknown, not installed, or cannot
-            run on the device.
+            but tensors. If `dtype` is unknown, or `device` is not here. And if `attention` is unknown, not
+            installed, or cannot run on the device.
     """
-    dtype = _check_dtype(dtype)
+    dtype, device = _check_dtype(dtype), check_device(device)
     if attention is not None:
         set_attention_backend(attention, device)
     folder = find_folder(model)
@@ -155,7 +156,7 @@ def load(
 def load_generator(
     model: str | Path | None = None,
     *,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | int = "cpu",
     dtype: torch.dtype = torch.float32,
     loras: Sequence[LoraChoice] = (),
 ) -> Any:
@@ -164,7 +165,7 @@ def load_generator(
     On a CPU a `UNet3D` is packed: it gives the same numbers but for rounding, faster, and can be neither
     saved nor moved.
     """
-    folder = find_folder(model)
+    folder, device = find_folder(model), check_device(device)
     return generator_class(folder)(**read_packed_components(folder, dtype, device, loras))
 
 

@@ -194,7 +194,7 @@ def test_a_warning_is_one_line_and_comes_once(model: Path) -> None:
         (["--fps", "nan"], "`fps`"),
         (["--fps", "60", "--out", "c.gif"], "between 0.1 and 50"),
         (["--scheduler", "foo"], "known are euler"),
-        (["--device", "tpu"], "known are cpu, cuda"),
+        (["--device", "tpu"], "names are cpu, cuda"),
         (["--device", "cuda:99"], "not available"),
         (["--attention", "flash"], "must be one of sdpa, xformers"),
         (["--attention", "xformers"], "no kernels for 'cpu'"),

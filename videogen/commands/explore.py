@@ -12,6 +12,8 @@ from videogen.commands.messages import EXIT_INTERRUPTED, printable
 ASK_SECONDS = 600
 """A grid that takes longer has to be agreed to."""
 
+_MAX_NOTES = 10
+
 
 def explore_command(
     out: Annotated[
@@ -70,12 +72,13 @@ def explore_command(
 
     Writes report.html, where the clips play, and best.json, the settings found best.
     """
-    from videogen.commands.generate import check_device, check_dtype
+    from videogen.commands.generate import check_dtype
     from videogen.data.shapes.world import WORLDS
     from videogen.exploration.explorer import check_sampling, estimate_seconds, explore
     from videogen.exploration.fitting import fitting_grid
     from videogen.exploration.grid import DEFAULT_SCHEDULERS, DEFAULT_STEPS
     from videogen.metrics.prompt_accuracy import EvaluationPrompt, evaluation_prompts
+    from videogen.pipelines.devices import check_device
     from videogen.pipelines.loading import load
     from videogen.text.prompt_file import read_prompts
 
@@ -126,6 +129,11 @@ def explore_command(
     )
     (out / "report.html").write_text(exploration.to_html(), encoding="utf-8")
     typer.echo(f"{len(exploration.results)} of {len(grid):,} points: {out / 'report.html'}")
+    notes = exploration.bad_clip_notes()
+    for note in notes[:_MAX_NOTES]:
+        typer.echo(f"warning: {printable(note)}", err=True)
+    if len(notes) > _MAX_NOTES:
+        typer.echo(f"warning: and {len(notes) - _MAX_NOTES} more bad clips, see report.html", err=True)
     if exploration.stopped:
         typer.echo(f"stopped: {exploration.stopped}; the same command goes on")
     if any(result.values(exploration.quality) for result in exploration.results):

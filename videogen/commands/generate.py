@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import re
 import time
 import warnings
 from collections import defaultdict
@@ -25,6 +24,7 @@ from videogen.io import WrittenClip, frame_rate, frames_to_uint8, write_clip
 from videogen.models.attention import set_attention_backend
 from videogen.models.step_cache import StepCache
 from videogen.pipelines.denoising import DenoisingStep
+from videogen.pipelines.devices import check_device
 from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.latent_generation import LatentGenerator
 from videogen.pipelines.loading import (
@@ -361,19 +361,6 @@ def check_dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise ValueError(f"`dtype` {name!r} is unknown: known are {', '.join(DTYPES)}")
     return DTYPES[name]
-
-
-def check_device(name: str) -> torch.device:
-    """The device of a name, or a ValueError that says which names are known and which devices are there."""
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name, re.ASCII):
-        raise ValueError(f"`device` {name!r} is unknown: known are cpu, cuda, cuda:N (N from 0), mps")
-    device = torch.device(name)
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("`device` 'mps' is not available here: use cpu")
-    num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
-    if device.type == "cuda" and (device.index or 0) >= num_gpus:
-        raise ValueError(f"`device` {name!r} is not available: torch sees {num_gpus} CUDA devices, use cpu")
-    return device
 
 
 def processor_name(device: torch.device) -> str:
