@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
@@ -259,6 +260,8 @@ def merge_loras(parts: dict[str, Any], loras: Sequence[LoraChoice]) -> dict[str,
     Raises:
         ValueError: If a file is missing or broken, or was made for another model.
     """
+    if not isinstance(loras, list | tuple):
+        raise ValueError(f"`loras` must be a list of paths, or of pairs of a path and a scale, got {loras!r}")
     for choice in loras:
         path, scale = split_lora_choice(choice)
         if "unet" not in parts:
@@ -270,8 +273,15 @@ def merge_loras(parts: dict[str, Any], loras: Sequence[LoraChoice]) -> dict[str,
 
 
 def split_lora_choice(choice: LoraChoice) -> tuple[str, float]:
-    """Path and scale of a choice."""
+    """Path and scale of a choice.
+
+    Raises:
+        ValueError: If it is none.
+    """
     if isinstance(choice, tuple):
+        is_pair = len(choice) == 2 and isinstance(choice[0], str | Path) and isinstance(choice[1], int | float)
+        if not is_pair or not math.isfinite(choice[1]):
+            raise ValueError(f"`loras` must hold paths, or pairs of a path and a finite scale, got {choice!r}")
         return str(choice[0]), float(choice[1])
     return (str(choice), 1.0) if Path(choice).exists() else parse_lora_option(str(choice))
 

@@ -71,8 +71,8 @@ class MemoryPlan:
             if needed > there:
                 raise ValueError(
                     f"{asked} need at least {needed / _GIB:,.1f} GiB of memory on {place}, and "
-                    f"{there / _GIB:,.1f} GiB are there: ask for fewer or smaller clips, or set "
-                    "`check_memory` of the pipeline to False to try all the same"
+                    f"{there / _GIB:,.1f} GiB are there: ask for fewer or smaller clips; to try "
+                    "all the same set `check_memory` of the pipeline to False, or give --no-check-memory"
                 )
 
 

@@ -152,10 +152,16 @@ def test_streams_that_take_turns_do_not_share_what_is_set(pipeline: TextToVideo)
         (lambda tensors: {"latent": tensors["latents"]}, "returned 'latent': known are latents"),
         (
             lambda tensors: {"latents": tensors["latents"][:, :2]},
-            r"returned `latents` \(1, 2, 2, 2, 3\), expected",
+            r"returned `latents` a tensor \(1, 2, 2, 2, 3\) of torch.float32 on cpu, expected",
         ),
-        (lambda tensors: {"prompt_embeds": "red"}, "returned `prompt_embeds` str, expected"),
-        (lambda tensors: {"negative_prompt_embeds": None}, "returned `negative_prompt_embeds` NoneType"),
+        (
+            lambda tensors: {"latents": tensors["latents"].half()},
+            r"returned `latents` .* of torch.float16 on cpu, expected .* of torch.float32 on cpu as before",
+        ),
+        (lambda tensors: {"latents": tensors["latents"].int()}, "returned `latents` .* of torch.int32"),
+        (lambda tensors: {"latents": tensors["latents"].to("meta")}, "returned `latents` .* on meta"),
+        (lambda tensors: {"prompt_embeds": "red"}, "returned `prompt_embeds` a str, expected"),
+        (lambda tensors: {"negative_prompt_embeds": None}, "returned `negative_prompt_embeds` a NoneType"),
     ],
 )
 def test_what_a_callback_must_not_return(
@@ -163,6 +169,17 @@ def test_what_a_callback_must_not_return(
 ) -> None:
     with pytest.raises(ValueError, match=f"`callback_on_step_end` {message}"):
         run(pipeline, lambda _, __, ___, tensors: answer(tensors))
+
+
+def test_guidance_by_a_gradient_leaves_no_graph(pipeline: TextToVideo) -> None:
+    def descend(_: Any, __: int, ___: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        with torch.enable_grad():
+            latents = tensors["latents"].detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(latents.square().sum(), latents)
+            return {"latents": latents - 0.1 * gradient}
+
+    latents = run(pipeline, descend)
+    assert not latents.requires_grad and not torch.equal(latents, run(pipeline))
 
 
 def test_callbacks_of_diffusers(pipeline: TextToVideo) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from videogen.commands.messages import EXIT_INTERRUPTED, printable
+from videogen.io import check_folder_of
 
 ASK_SECONDS = 600
 """A grid that takes longer has to be agreed to."""
@@ -84,6 +85,9 @@ def explore_command(
 
     if world not in WORLDS:
         raise ValueError(f"`world` must be one of {', '.join(WORLDS)}, got {world!r}")
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"`FOLDER` must be a folder, but {str(out)!r} is a file")
+    check_folder_of(out)
     if max_seconds is not None and not max_seconds > 0:
         raise ValueError(f"`max_seconds` must be above 0, got {max_seconds}")
     if prompts is None:

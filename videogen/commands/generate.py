@@ -74,6 +74,7 @@ class Settings:
         temperature: Scales what is random, for families that have it.
         attention: One of `ATTENTION_BACKENDS`.
         loras: Adapters to merge, each `PATH`, `PATH:SCALE` or both in a pair.
+        check_memory: Whether clips that need more memory than there is are refused.
     """
 
     model: str | None = None
@@ -92,6 +93,7 @@ class Settings:
     temperature: float | None = None
     attention: str = "sdpa"
     loras: tuple[LoraChoice, ...] = ()
+    check_memory: bool = True
 
 
 class Stopwatch:
@@ -152,6 +154,7 @@ class ClipMaker:
             folder = find_folder(settings.model)
             parts = read_packed_components(folder, dtype, device, settings.loras)
             self.generator: LatentGenerator = generator_class(folder)(**parts)
+            self.generator.check_memory = settings.check_memory
             self.bar = StepBar(num_clips, preview)
             self.generator.progress_bar = self.bar.of_a_clip  # type: ignore[method-assign]
             self.model_hash = model_hash(folder)

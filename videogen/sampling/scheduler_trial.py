@@ -100,7 +100,8 @@ def fitted_scheduler(
         )
     if num_inference_steps is not None:
         try:
-            run_trial(scheduler, prediction_type, trained, num_inference_steps)
+            if run_trial(scheduler, prediction_type, trained, num_inference_steps) == torch.inf:
+                raise FloatingPointError("what it gives is not finite")
         except _SCHEDULER_ERRORS as error:
             raise ValueError(
                 f"`num_inference_steps` {num_inference_steps} cannot be used with `scheduler` "
