@@ -16,7 +16,9 @@ def check_device(device: str | torch.device | int) -> torch.device:
         ValueError: If there is no such device here; the message lists those that are here.
     """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
-    counts = {"cpu": 1} | ({} if accelerator is None else {accelerator.type: torch.accelerator.device_count()})
+    counts = {"cpu": 1} | (
+        {} if accelerator is None else {accelerator.type: torch.accelerator.device_count()}
+    )
     try:
         if isinstance(device, bool) or not isinstance(device, str | torch.device | int):
             raise TypeError

@@ -279,9 +279,13 @@ def split_lora_choice(choice: LoraChoice) -> tuple[str, float]:
         ValueError: If it is none.
     """
     if isinstance(choice, tuple):
-        is_pair = len(choice) == 2 and isinstance(choice[0], str | Path) and isinstance(choice[1], int | float)
+        is_pair = (
+            len(choice) == 2 and isinstance(choice[0], str | Path) and isinstance(choice[1], int | float)
+        )
         if not is_pair or not math.isfinite(choice[1]):
-            raise ValueError(f"`loras` must hold paths, or pairs of a path and a finite scale, got {choice!r}")
+            raise ValueError(
+                f"`loras` must hold paths, or pairs of a path and a finite scale, got {choice!r}"
+            )
         return str(choice[0]), float(choice[1])
     return (str(choice), 1.0) if Path(choice).exists() else parse_lora_option(str(choice))
 

@@ -205,7 +205,9 @@ def _check_launch() -> int:
         )
     size = os.environ.get("WORLD_SIZE", "1")
     if not re.fullmatch("[1-9][0-9]*", size):
-        raise ValueError(f"WORLD_SIZE must be the number of processes that were launched, got {size!r}: unset it")
+        raise ValueError(
+            f"WORLD_SIZE must be the number of processes that were launched, got {size!r}: unset it"
+        )
     return int(size)
 
 

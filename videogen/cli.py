@@ -233,7 +233,9 @@ def generate(
         watch = Stopwatch()
         watch.seconds["import"] = time.perf_counter() - import_start
         num_bad = 0
-        for clip, made in generate_clips(clips, Settings(**chosen, check_memory=check_memory), watch, preview):
+        for clip, made in generate_clips(
+            clips, Settings(**chosen, check_memory=check_memory), watch, preview
+        ):
             if isinstance(made, BadClipsError):
                 num_bad += 1
                 name = "the clip" if piped else clip.path

@@ -173,7 +173,9 @@ def test_names_of_kohya_are_read(kind: Any, tmp_path: Path) -> None:
     merge_lora(one, read_lora(tmp_path / "kohya.safetensors"))
     merge_lora(other, read_lora(tmp_path), 2.0)
     assert torch.equal(predict(one), predict(other))
-    save_file({key.replace("unet", "te"): value for key, value in renamed.items()}, tmp_path / "text.safetensors")
+    save_file(
+        {key.replace("unet", "te"): value for key, value in renamed.items()}, tmp_path / "text.safetensors"
+    )
     with pytest.raises(ValueError, match="made for another model: this one has no lora_te_"):
         merge_lora(one, read_lora(tmp_path / "text.safetensors"))
 

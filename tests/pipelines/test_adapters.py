@@ -1,4 +1,4 @@
-"""Adapters of a pipeline in use: the clips of a model loaded with them, and those of before once they are out."""
+"""Adapters of a pipeline in use: the clips of a model loaded with them, and those of before afterwards."""
 
 import copy
 import math
@@ -79,16 +79,18 @@ def test_what_is_wrong_is_named_and_changes_nothing(
     pipeline.load_lora_weights(one, "first")
     before = clip(pipeline)
     other = write_adapters(tmp_path / "other", 3, UNet3D)
-    with pytest.raises(ValueError, match="other/.* was made for another model: this one has no"):
+    with pytest.raises(ValueError, match=r"other/.* was made for another model: this one has no"):
         pipeline.load_lora_weights(other)
     with pytest.raises(ValueError, match="`adapter_name` 'first' is taken"):
         pipeline.load_lora_weights(one, "first")
-    with pytest.raises(ValueError, match="no LoRA at .*nothing"):
+    with pytest.raises(ValueError, match=r"no LoRA at .*nothing"):
         pipeline.load_lora_weights(tmp_path / "nothing")
-    with pytest.raises(ValueError, match="`adapter_names` has 'second', which is not loaded: loaded are first"):
+    with pytest.raises(
+        ValueError, match="`adapter_names` has 'second', which is not loaded: loaded are first"
+    ):
         pipeline.set_adapters(["first", "second"])
     for weights in ([1.0, 2.0], math.nan, []):
-        with pytest.raises(ValueError, match="`adapter_weights` must be finite, .* got"):
+        with pytest.raises(ValueError, match=r"`adapter_weights` must be finite, .* got"):
             pipeline.set_adapters("first", weights)
     assert torch.equal(clip(pipeline), before)
 

@@ -1,6 +1,7 @@
 """What a callback, or whoever takes the steps of a stream, can read and change of a running call."""
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -180,6 +181,33 @@ def test_guidance_by_a_gradient_leaves_no_graph(pipeline: TextToVideo) -> None:
 
     latents = run(pipeline, descend)
     assert not latents.requires_grad and not torch.equal(latents, run(pipeline))
+
+
+def test_callbacks_of_two_threads_each_have_their_own_call(pipeline: TextToVideo) -> None:
+    together = threading.Barrier(2, timeout=60)
+    found: dict[float, tuple[list[int], list[float]]] = {}
+
+    def make(scale: float) -> None:
+        seen = []
+
+        def stop_one(running: Any, step_idx: int, _: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            if step_idx == 0:
+                together.wait()
+                seen.append(running.guidance_scale)
+                running.interrupt = scale == 3
+                together.wait()
+            return tensors
+
+        options: dict[str, Any] = {"seed": 0, "num_inference_steps": 2, "callback_on_step_end": stop_one}
+        steps = pipeline.stream(PROMPT, guidance_scale=scale, **options)
+        found[scale] = [step.step_idx for step in steps], seen
+
+    threads = [threading.Thread(target=make, args=(scale,)) for scale in (3.0, 5.0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {3.0: ([0], [3.0]), 5.0: ([0, 1], [5.0])}
 
 
 def test_callbacks_of_diffusers(pipeline: TextToVideo) -> None:

@@ -105,9 +105,7 @@ def test_clips_are_decoded_one_by_one(name: str) -> None:
 
 @pytest.mark.parametrize("imports", ["import videogen, diffusers", "import diffusers, videogen"])
 @pytest.mark.parametrize("name", ["uvit", "gan"])
-def test_diffusers_opens_a_folder_where_videogen_is_imported(
-    imports: str, name: str, tmp_path: Path
-) -> None:
+def test_diffusers_opens_a_folder_where_videogen_is_imported(imports: str, name: str, tmp_path: Path) -> None:
     whole = MAKERS[name]()
     whole.save_pretrained(tmp_path)
     code = f"""{imports}, importlib.util, sys

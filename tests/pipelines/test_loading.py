@@ -176,7 +176,8 @@ def test_names_of_the_cpu(folder: Path, device: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "loras", ["adapters", Path("adapters"), None, 5, [("adapters", "1")], [("adapters", 1, 2)], [("a", math.nan)]]
+    "loras",
+    ["adapters", Path("adapters"), None, 5, [("adapters", "1")], [("adapters", 1, 2)], [("a", math.nan)]],
 )
 def test_adapters_that_are_none(folder: Path, loras: Any) -> None:
     with pytest.raises(ValueError, match="`loras` must "):

@@ -132,7 +132,7 @@ class CodecObjective(Objective):
         return {"loss": loss, "psnr": -10 * torch.log10(squared_error.detach().mean() / 4)}
 
     def _error(self, squared_error: Tensor, weights: Tensor) -> Tensor:
-        """Weighted error of `(B, 3, F, H, W)` by `(B, 1, F, H, W)`: its mean, or the mean of its logarithms."""
+        """Weighted error of `(B, 3, F, H, W)` by `(B, 1, F, H, W)`: its mean, or the mean of its logs."""
         if self.settings.error_floor is None:
             return (squared_error * weights).sum() / weights.sum() / squared_error.shape[1]
         clips = (squared_error * weights).mean((1, 2, 3, 4)) / weights.mean((1, 2, 3, 4))

@@ -170,7 +170,7 @@ class VideoAutoencoder(AlignedWeights, ModelMixin, ConfigMixin):
             yield self.decode(chunk)
 
     def enable_slicing(self) -> None:
-        """Decode the clips of a batch one by one from here on: less memory, the same pixels up to rounding."""
+        """Decode the clips of a batch one by one: less memory, and the same pixels up to rounding."""
         self.use_slicing = True
 
     def disable_slicing(self) -> None:

@@ -73,6 +73,10 @@ def explore_command(
 
     Writes report.html, where the clips play, and best.json, the settings found best.
     """
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"`FOLDER` must be a folder, but {str(out)!r} is a file")
+    check_folder_of(out / "report.html")
+
     from videogen.commands.generate import check_dtype
     from videogen.data.shapes.world import WORLDS
     from videogen.exploration.explorer import check_sampling, estimate_seconds, explore
@@ -85,9 +89,6 @@ def explore_command(
 
     if world not in WORLDS:
         raise ValueError(f"`world` must be one of {', '.join(WORLDS)}, got {world!r}")
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"`FOLDER` must be a folder, but {str(out)!r} is a file")
-    check_folder_of(out)
     if max_seconds is not None and not max_seconds > 0:
         raise ValueError(f"`max_seconds` must be above 0, got {max_seconds}")
     if prompts is None:

@@ -61,7 +61,10 @@ def replay_command(
 
 
 def _replay(clip: str, recipe: Recipe, out: str | None, changes: dict[str, Any], *, piped: bool) -> None:
-    """Do what the command says, with some settings changed; where the clip goes to the standard output, all messages go to stderr."""
+    """Do what the command says, with some settings changed.
+
+    Where the clip goes to the standard output, all messages go to stderr.
+    """
     from videogen.commands.planned_clips import PlannedClip, check_leaves_alone
     from videogen.io import check_output_path, read_clip, write_clip
 

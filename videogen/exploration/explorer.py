@@ -318,7 +318,7 @@ class _Run:
     def trajectory(
         self, point: GridPoint, place: int, reference: Tensor | None
     ) -> tuple[TrajectoryStep, ...]:
-        """The predicted clean clip along the way of the clip at a place of the order, some kept to look at."""
+        """The predicted clean clip along the way of the clip at a place of the order; some are kept."""
         seen: list[tuple[float, Tensor]] = []
 
         def note(_: Any, __: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Any]:

@@ -43,10 +43,8 @@ TARGETS = re.compile(
 _PEFT_PREFIX = "base_model.model."
 _PREFIX = re.compile(r"^(unet\.|base_model\.model\.)+")
 # The two factors as peft names them, diffusers before peft, and kohya's scripts.
-_FACTORS = {
-    **{".lora_A.weight": 0, ".lora.down.weight": 0, ".lora_down.weight": 0},
-    **{".lora_B.weight": 1, ".lora.up.weight": 1, ".lora_up.weight": 1},
-}
+_HALVES = ((".lora_A", ".lora.down", ".lora_down"), (".lora_B", ".lora.up", ".lora_up"))
+_FACTORS = {f"{name}.weight": half for half, names in enumerate(_HALVES) for name in names}
 _KOHYA_PREFIX = "lora_unet_"  # before the name of a module, whose dots are underscores there
 _ALPHA = ".alpha"
 _FACTOR_DTYPES = (
