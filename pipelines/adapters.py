@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,7 @@ class Adapters:
             known = ", ".join(self._loras) or "none"
             raise ValueError(f"`adapter_names` has {unknown[0]!r}, which is not loaded: loaded are {known}")
         given: Any = 1.0 if adapter_weights is None else adapter_weights
-        scales = [given] * len(names) if isinstance(given, Real) else list(given)
+        scales = [given] * len(names) if isinstance(given, int | float) else list(given)
         if len(scales) != len(names) or not all(math.isfinite(scale) for scale in scales):
             raise ValueError(
                 f"`adapter_weights` must be finite, one for all or one for each of {len(names)} adapters, "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
@@ -183,6 +184,8 @@ def find_folder(model: str | Path | None) -> Path:
     Raises:
         ValueError: If there is no such folder, and no such repository can be reached.
     """
+    if not isinstance(model, str | os.PathLike | None) or model == "":
+        raise ValueError(f"`model` must be a folder, a name or an id on the hub, got {model!r}")
     folder = EMBEDDED if model is None or model == EMBEDDED_NAME else Path(model)
     if folder.is_dir():
         return folder

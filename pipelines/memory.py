@@ -14,7 +14,7 @@ _ALWAYS_THERE = _GIB // 4
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Bytes that a call takes beside the weights, within a factor of about 1.5 of what was measured.
+    """Bytes that a call takes beside the weights, within a factor of two of what was measured.
 
     Attributes:
         frames: The finished clips, and the pieces that they are put together from; on the CPU.

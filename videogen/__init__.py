@@ -7,7 +7,7 @@ Importing `videogen` costs nothing; each name below is imported on first use. So
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from videogen.names_in_diffusers import register as _register_names
+from videogen import names_in_diffusers
 
 if TYPE_CHECKING:
     from videogen.codec.autoencoder import VideoAutoencoder
@@ -63,7 +63,7 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any name at all
         return value
 
 
-_register_names()
+names_in_diffusers.register()
 
 
 def __dir__() -> list[str]:

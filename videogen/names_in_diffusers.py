@@ -61,8 +61,11 @@ def _add_names() -> None:
         """The module of diffusers, with our pipelines after its own names."""
 
         def __getattr__(self, name: str) -> Any:
-            if name in _HOMES:
-                return getattr(import_module(_HOMES[name]), name)
-            return super().__getattr__(name)
+            try:
+                return super().__getattr__(name)
+            except AttributeError:
+                if name not in _HOMES:
+                    raise
+            return getattr(import_module(_HOMES[name]), name)
 
     diffusers.__class__ = WithOurs

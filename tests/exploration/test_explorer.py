@@ -260,6 +260,9 @@ def test_a_blank_clip_is_a_bad_one(pipeline: TextToVideo, tmp_path: Path) -> Non
     exploration = run(pipeline, tmp_path, schedulers=["euler"], steps=[2], reference_steps=0)
     assert "none of 2 clips is good: the first is blank" in str(exploration.results[0].failure)
     assert exploration.bad_clip_notes()[0].startswith("euler 2, scale 3: none of 2 clips is good")
+    assert "failed: none of 2 clips is good" in exploration.to_html()
+    with pytest.raises(ValueError, match="no point has both"):
+        exploration.best()
 
 
 def test_nothing_is_compared_with_a_bad_reference(pipeline: TextToVideo, tmp_path: Path) -> None:

@@ -159,6 +159,10 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
         load(tmp_path / "nothing")
     with pytest.raises(ValueError, match=r"`model` 'nothing' is not a folder"):
         load_generator("nothing")
+    wrong: list[Any] = ["", 5, b"embedded", ["embedded"]]
+    for model in wrong:
+        with pytest.raises(ValueError, match="`model` must be a folder, a name or an id on the hub, got"):
+            load(model)
 
 
 @pytest.mark.parametrize(

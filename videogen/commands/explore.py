@@ -141,7 +141,8 @@ def explore_command(
         typer.echo(f"warning: and {len(notes) - _MAX_NOTES} more bad clips, see report.html", err=True)
     if exploration.stopped:
         typer.echo(f"stopped: {exploration.stopped}; the same command goes on")
-    if any(result.values(exploration.quality) for result in exploration.results):
+    good = [result for result in exploration.results if result.failure is None]
+    if any(result.values(exploration.quality) for result in good):
         best = exploration.best(max_seconds)
         best.save(out / "best.json")
         typer.echo(f"best: {best.scheduler}, {best.num_inference_steps} steps: {out / 'best.json'}")

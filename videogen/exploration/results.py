@@ -248,7 +248,7 @@ class Exploration:
         costs, gains = [], []
         for result in self.results:
             cost, gain = result.measured(x), result.measured(y)
-            counts = y in _SHARES or len(result.bad_clips) == fewest
+            counts = result.failure is None and (y in _SHARES or len(result.bad_clips) == fewest)
             costs.append(math.inf if cost is None else cost.mean)
             gains.append(-math.inf if gain is None or not counts else gain.mean)
         front = pareto_front(costs, gains)
@@ -286,6 +286,7 @@ class Exploration:
                 METRICS[self.quality][0]: str(quality),
                 METRICS["seconds"][0]: round(seconds[best], 4),
                 "clips": len(best.clips),
+                **({"bad clips": len(best.bad_clips)} if best.bad_clips else {}),
                 **{name: self.setup[name] for name in ("device", "dtype", "batch_size")},
             },
         )
