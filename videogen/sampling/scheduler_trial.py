@@ -150,9 +150,13 @@ def _check_noise_schedule(scheduler: SchedulerMixin, is_flow: bool, trained: Sch
     own: Tensor = scheduler.alphas_cumprod  # type: ignore[attr-defined]
     expected: Tensor = trained.alphas_cumprod  # type: ignore[attr-defined]
     if own.shape != expected.shape or not torch.allclose(own, expected, rtol=0, atol=1e-5):
+        # Spelled out, as `from_config` leaves out what is the default of the class that the config is from.
+        said = trained.config  # type: ignore[attr-defined]
+        names = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
+        settings = ", ".join(f"{key}={said[key]!r}" for key in names if key in said)
         raise ValueError(
             f"`scheduler` {name} has another noise schedule than the model was trained with: make it with "
-            f"{name}.from_config(pipeline.scheduler.config)"
+            f"{name}.from_config(pipeline.scheduler.config, {settings})"
         )
 
 
