@@ -22,7 +22,8 @@ check = MemoryPlan.check
 MemoryPlan.check = lambda plan, *arguments: plans.append(plan) or check(plan, *arguments)
 steps = {"num_inference_steps": 1} if sys.argv[1] in ("embedded", "dit") else {}
 size = {"height": int(sys.argv[2]), "width": int(sys.argv[2])}
-kilobytes = lambda name: int(re.search(rf"^{name}:\\s*(\\d+)", Path("/proc/self/status").read_text(), re.M)[1])
+status = Path("/proc/self/status")
+kilobytes = lambda name: int(re.search(rf"^{name}:\\s*(\\d+)", status.read_text(), re.M)[1])
 pipeline("a red circle", seed=1, **steps)
 before = kilobytes("VmRSS")
 Path("/proc/self/clear_refs").write_text("5")

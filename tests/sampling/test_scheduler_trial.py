@@ -206,7 +206,7 @@ def test_another_noise_schedule_than_that_of_the_training_is_refused() -> None:
         fitted_scheduler(DDIMScheduler(num_train_timesteps=50), "epsilon", DDIMScheduler())
     # Its default betas are others, and `from_config` leaves out what is the default of DDIM's.
     other: Any = KDPM2AncestralDiscreteScheduler.from_config(DDIMScheduler(clip_sample=False).config)
-    with pytest.raises(ValueError, match="beta_start=0.0001, beta_end=0.02, beta_schedule='linear'"):
+    with pytest.raises(ValueError, match=r"beta_start=0.0001, beta_end=0.02, beta_schedule='linear'"):
         fitted_scheduler(other, "epsilon", DDIMScheduler(clip_sample=False))
     config = DDIMScheduler(clip_sample=False).config
     spelled = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
