@@ -86,6 +86,8 @@ def read_tensor(name: str, value: Any) -> Tensor:
     """Reads a tensor of finite numbers; its shape depends on the model."""
     if not isinstance(value, Tensor) or not value.is_floating_point():
         raise ValueError(f"`{name}` must be a tensor of floating-point numbers, got {_shown(value)}")
+    if value.is_meta:
+        raise ValueError(f"`{name}` must be a tensor that holds numbers, got one on the device 'meta'")
     if not bool(torch.isfinite(value).all()):
         raise ValueError(f"`{name}` must be finite, but holds NaN or infinity")
     return value

@@ -108,13 +108,17 @@ def check_answer(answer: Any, tensors: Mapping[str, Tensor | None]) -> None:
     for name, value in answer.items():
         if name not in tensors:
             raise ValueError(f"`callback_on_step_end` returned {name!r}: known are {', '.join(tensors)}")
-        found = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        now = tensors[name]
-        expected = "NoneType" if now is None else tuple(now.shape)
+        found, expected = _kind_of(value), _kind_of(tensors[name])
         if found != expected:
             raise ValueError(
-                f"`callback_on_step_end` returned `{name}` {found}, expected a tensor {expected} as before"
+                f"`callback_on_step_end` returned `{name}` {found}, expected {expected} as before"
             )
+
+
+def _kind_of(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"a {type(value).__name__}"
+    return f"a tensor {tuple(value.shape)} of {value.dtype} on {value.device.type}"
 
 
 def warn_of_unknown_words(encoder: PromptEncoder, prompts: Sequence[str], name: str = "the prompt") -> None:

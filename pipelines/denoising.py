@@ -14,7 +14,7 @@ from torch import Tensor
 from videogen.codec.contract import Codec
 from videogen.models.step_cache import FeatureCache, StepCache
 from videogen.pipelines.checks import check_answer
-from videogen.pipelines.latent_generation import RunningCall, decode_frames
+from videogen.pipelines.latent_generation import RunningCall, decode_frames, in_callback
 from videogen.pipelines.output import VideoPipelineOutput
 from videogen.sampling.guidance_kinds import GuidanceCall
 from videogen.sampling.predictions import predict_clean
@@ -137,9 +137,11 @@ def denoise(
                     "predicted_latents": predicted_latents,
                 }
                 offered = {name: tensors[name] for name in callback_tensors}
-                answer = callback_on_step_end(pipeline, step_idx, timestep, offered)
+                with in_callback(pipeline, call):
+                    answer = callback_on_step_end(pipeline, step_idx, timestep, offered)
                 check_answer(answer, tensors)
-                latents = answer.get("latents", latents)
+                # Guidance by a gradient leaves its graph behind, which no later step needs.
+                latents = answer.get("latents", latents).detach()
                 prompt_embeds = answer.get("prompt_embeds", prompt_embeds)
                 negative_prompt_embeds = answer.get("negative_prompt_embeds", negative_prompt_embeds)
                 if not answer.keys().isdisjoint(("prompt_embeds", "negative_prompt_embeds")):

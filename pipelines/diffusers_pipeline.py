@@ -20,7 +20,8 @@ from videogen.pipelines.model_index import INDEX, read_index
 class LatentPipeline(DiffusionPipeline):
     """A `DiffusionPipeline`, to stand before a `LatentGenerator` among the bases of a class.
 
-    A pipeline of ours is known to `DiffusionPipeline.from_pretrained` once its module is imported.
+    A pipeline of ours is known to `DiffusionPipeline.from_pretrained`, see `videogen.names_in_diffusers`; so
+    is a subclass of one, once its module is imported.
     """
 
     def __init_subclass__(cls, **options: Any) -> None:
@@ -58,6 +59,27 @@ class LatentPipeline(DiffusionPipeline):
         raise ValueError(
             "`enable_sequential_cpu_offload` cannot be used: the networks use weights of layers that are not "
             "called, which it would not bring. Use `enable_model_cpu_offload`"
+        )
+
+    def enable_vae_slicing(self) -> None:
+        """Decode the clips of a batch one by one: less memory, the same frames up to rounding."""
+        self._require("vae")
+        self.vae.enable_slicing()
+
+    def disable_vae_slicing(self) -> None:
+        """Decode the clips of a batch together."""
+        self._require("vae")
+        self.vae.disable_slicing()
+
+    def enable_vae_tiling(self) -> None:
+        """Refused but for ModelScope's folders: our codec decodes frames whole.
+
+        Raises:
+            ValueError: Always.
+        """
+        raise ValueError(
+            "`enable_vae_tiling` cannot be used: the codec decodes frames whole, a few at a time. Use "
+            "`enable_vae_slicing`"
         )
 
     @property

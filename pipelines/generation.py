@@ -332,15 +332,16 @@ class TextToVideo(LatentGenerator):
         if isinstance(chosen, str):
             chosen = make_scheduler(chosen, self.prediction_type, own)
         asked = own if chosen is None else chosen
-        scheduler = fitted_scheduler(asked, self.prediction_type, self._trained_scheduler or asked)
-        most = scheduler.config["num_train_timesteps"]  # type: ignore[attr-defined]
+        most = asked.config.get("num_train_timesteps", num_inference_steps)  # type: ignore[attr-defined]
         # The times of a flow are no table, so that there may be any number of steps.
         if self.prediction_type != "flow_prediction" and num_inference_steps > most:
             raise ValueError(
                 f"`num_inference_steps` must be at most {most}, the steps that the scheduler knows, "
                 f"got {num_inference_steps}"
             )
-        return scheduler
+        return fitted_scheduler(
+            asked, self.prediction_type, self._trained_scheduler or asked, num_inference_steps
+        )
 
     def _predict(
         self,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,23 @@ class RunningCall:
     interrupt: bool = False
 
 
+# Numbers kept at a time within a layer for each of its channels, at the peak of what processes took.
+_KEPT_PER_CHANNEL = 30.0
+_KEPT_PER_HIDDEN = 18.0
+
+_of_callback: ContextVar[tuple[object, RunningCall] | None] = ContextVar("call_of_callback", default=None)
+
+
+@contextmanager
+def in_callback(pipeline: object, call: RunningCall) -> Iterator[None]:
+    """Within, what a pipeline shows of its running call is this one, whatever calls other threads make."""
+    token = _of_callback.set((pipeline, call))
+    try:
+        yield
+    finally:
+        _of_callback.reset(token)
+
+
 class LatentGenerator:
     """Makes clips in the latents of a codec, from prompts; what makes the latents is up to the subclass.
 
@@ -86,8 +104,7 @@ class LatentGenerator:
         check_codec_hash(vae, codec_hash)
         self.vae, self.text_encoder = vae, text_encoder
         self.defaults, self.codec_hash = defaults, codec_hash
-        # Of the call that ran last: streams that take turns each put theirs here before they let go.
-        self._call = RunningCall(dataclasses.asdict(defaults).get("guidance_scale", 1.0))
+        self._last_call = RunningCall(dataclasses.asdict(defaults).get("guidance_scale", 1.0))
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         """Generate clips; each subclass says what its call takes."""
@@ -102,6 +119,19 @@ class LatentGenerator:
     def prompt_encoder(self) -> PromptEncoder:
         """What encodes prompts; `text_encoder` itself, unless a subclass keeps a foreign network there."""
         return self.text_encoder
+
+    @property
+    def _call(self) -> RunningCall:
+        """The call of the callback that asks; for all others the one that ran last.
+
+        Streams that take turns each put theirs here before they let go.
+        """
+        asking = _of_callback.get()
+        return asking[1] if asking is not None and asking[0] is self else self._last_call
+
+    @_call.setter
+    def _call(self, call: RunningCall) -> None:
+        self._last_call = call
 
     @property
     def guidance_scale(self) -> float:
@@ -267,10 +297,10 @@ class LatentGenerator:
         if not self.check_memory:
             return
         config = self.network.config
-        # Channels at the resolution of the latents; where tokens are 2x2 of them, a quarter of the width.
-        width = (
-            config.get("conv_dim") or config.get("block_out_channels", [config.get("hidden_size", 0) // 4])[0]
-        )
+        if "block_out_channels" in config:
+            width = _KEPT_PER_CHANNEL * config["block_out_channels"][0]
+        else:  # tokens are 2x2 places
+            width = _KEPT_PER_HIDDEN * config["hidden_size"] / 4
         plan = MemoryPlan.of(
             num_clips,
             size,

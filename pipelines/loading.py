@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, Unpack, overload
@@ -22,6 +24,7 @@ from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
 from videogen.models.vae import HierarchicalVAE3D
 from videogen.models.weight_files import fill, find_weights, read_json, read_weights
+from videogen.pipelines.devices import check_device
 from videogen.pipelines.families import FAMILIES, GENERATORS, training_command
 from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.latent_generation import LatentGenerator
@@ -82,7 +85,7 @@ LoraChoice = str | Path | tuple[str | Path, float]
 class LoadOptions(TypedDict, total=False):
     """What `load` takes beside the model; see there."""
 
-    device: str | torch.device
+    device: str | torch.device | int
     dtype: torch.dtype | str
     loras: Sequence[LoraChoice]
     attention: str | None
@@ -105,7 +108,7 @@ def load(model: str | Path | None, **options: Unpack[LoadOptions]) -> Any: ...
 def load(
     model: str | Path | None = None,
     *,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | int = "cpu",
     dtype: torch.dtype | str = torch.float32,
     loras: Sequence[LoraChoice] = (),
     attention: str | None = None,
@@ -132,10 +135,10 @@ def load(
         ValueError: If the folder, a file or a tensor in it is missing, broken or of a wrong shape; the
             message names it. So too for adapters, or if they were made for another model. Also if the weights
             of our networks are pickles (`.bin`), which are not opened; those of ModelScope's are, for nothing
-            but tensors. If `dtype` is unknown. And if `attention` is unknown, not installed, or cannot
-            run on the device.
+            but tensors. If `dtype` is unknown, or `device` is not here. And if `attention` is unknown, not
+            installed, or cannot run on the device.
     """
-    dtype = _check_dtype(dtype)
+    dtype, device = _check_dtype(dtype), check_device(device)
     if attention is not None:
         set_attention_backend(attention, device)
     folder = find_folder(model)
@@ -157,7 +160,7 @@ def load(
 def load_generator(
     model: str | Path | None = None,
     *,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | int = "cpu",
     dtype: torch.dtype = torch.float32,
     loras: Sequence[LoraChoice] = (),
 ) -> Any:
@@ -166,7 +169,7 @@ def load_generator(
     On a CPU a `UNet3D` is packed: it gives the same numbers but for rounding, faster, and can be neither
     saved nor moved.
     """
-    folder = find_folder(model)
+    folder, device = find_folder(model), check_device(device)
     return generator_class(folder)(**read_packed_components(folder, dtype, device, loras))
 
 
@@ -183,6 +186,8 @@ def find_folder(model: str | Path | None) -> Path:
     Raises:
         ValueError: If there is no such folder, and no such repository can be reached.
     """
+    if not isinstance(model, str | os.PathLike | None) or model == "":
+        raise ValueError(f"`model` must be a folder, a name or an id on the hub, got {model!r}")
     folder = EMBEDDED if model is None or model == EMBEDDED_NAME else Path(model)
     if folder.is_dir():
         return folder
@@ -260,6 +265,8 @@ def merge_loras(parts: dict[str, Any], loras: Sequence[LoraChoice]) -> dict[str,
     Raises:
         ValueError: If a file is missing or broken, or was made for another model.
     """
+    if not isinstance(loras, list | tuple):
+        raise ValueError(f"`loras` must be a list of paths, or of pairs of a path and a scale, got {loras!r}")
     for choice in loras:
         path, scale = split_lora_choice(choice)
         if "unet" not in parts:
@@ -271,8 +278,19 @@ def merge_loras(parts: dict[str, Any], loras: Sequence[LoraChoice]) -> dict[str,
 
 
 def split_lora_choice(choice: LoraChoice) -> tuple[str, float]:
-    """Path and scale of a choice."""
+    """Path and scale of a choice.
+
+    Raises:
+        ValueError: If it is none.
+    """
     if isinstance(choice, tuple):
+        is_pair = (
+            len(choice) == 2 and isinstance(choice[0], str | Path) and isinstance(choice[1], int | float)
+        )
+        if not is_pair or not math.isfinite(choice[1]):
+            raise ValueError(
+                f"`loras` must hold paths, or pairs of a path and a finite scale, got {choice!r}"
+            )
         return str(choice[0]), float(choice[1])
     return (str(choice), 1.0) if Path(choice).exists() else parse_lora_option(str(choice))
 

@@ -1,4 +1,4 @@
-"""What a call takes of memory at least, and whether so much is there."""
+"""About how much memory a call takes, and whether so much is there."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _ALWAYS_THERE = _GIB // 4
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """A lower bound in bytes; a call takes more, by what the network keeps within its layers.
+    """Bytes that a call takes beside the weights, within a factor of two of what was measured.
 
     Attributes:
         frames: The finished clips, and the pieces that they are put together from; on the CPU.
-        latents: Noise, prediction and latents, and what goes in and out of the widest layer of the network.
+        latents: Noise, prediction and latents, and what the network keeps within its widest layer.
     """
 
     frames: int
@@ -31,7 +31,7 @@ class MemoryPlan:
         size: tuple[int, int, int],
         latent_size: tuple[int, int, int],
         channels: int,
-        width: int,
+        width: float,
         num_prompts: int,
         decoded: bool,
     ) -> MemoryPlan:
@@ -42,7 +42,7 @@ class MemoryPlan:
             size: Frames, height and width of a clip.
             latent_size: f, h and w.
             channels: Of the latents.
-            width: Channels of the network at the resolution of the latents.
+            width: Numbers that the network keeps at a time of each prompt and place of the latents.
             num_prompts: That the network sees at a time: B, or 2 B with guidance.
             decoded: Whether latents become frames.
         """
@@ -50,7 +50,7 @@ class MemoryPlan:
         places = latent_size[0] * latent_size[1] * latent_size[2]
         return cls(
             frames=2 * num_clips * frames * height * columns * 3 * _FLOAT if decoded else 0,
-            latents=_FLOAT * places * (4 * num_clips * channels + 2 * num_prompts * width),
+            latents=_FLOAT * places * round(4 * num_clips * channels + num_prompts * width),
         )
 
     def check(self, asked: str, device: torch.device) -> None:
@@ -70,9 +70,9 @@ class MemoryPlan:
             there = _memory_of(torch.device("cpu") if place == "cpu" else device)
             if needed > there:
                 raise ValueError(
-                    f"{asked} need at least {needed / _GIB:,.1f} GiB of memory on {place}, and "
-                    f"{there / _GIB:,.1f} GiB are there: ask for fewer or smaller clips, or set "
-                    "`check_memory` of the pipeline to False to try all the same"
+                    f"{asked} need about {needed / _GIB:,.1f} GiB of memory on {place}, and "
+                    f"{there / _GIB:,.1f} GiB are there: ask for fewer or smaller clips; to try "
+                    "all the same set `check_memory` of the pipeline to False, or give --no-check-memory"
                 )
 
 

@@ -12,6 +12,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from videogen.codec.image_autoencoder import ImageAutoencoder
 from videogen.models.unet3d import UNet3D
+from videogen.pipelines.adapters import Adapters
 from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.modelscope_folder import modelscope_defaults
 from videogen.pipelines.text_to_video import TextToVideoPipeline
@@ -49,6 +50,7 @@ class ModelScopePipeline(TextToVideoPipeline):
         defaults: dict[str, Any] | None = None,
     ) -> None:
         DiffusionPipeline.__init__(self)
+        Adapters.__init__(self)
         self.register_modules(
             vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler
         )

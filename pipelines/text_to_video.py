@@ -13,6 +13,7 @@ from videogen.codec.contract import codec_hash as hash_of
 from videogen.models.dit import DiT3D
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
+from videogen.pipelines.adapters import Adapters
 from videogen.pipelines.arguments import CALLBACK_TENSORS
 from videogen.pipelines.diffusers_pipeline import LatentPipeline
 from videogen.pipelines.generation import TextToVideo
@@ -20,7 +21,7 @@ from videogen.text.encoder import TextEncoder
 from videogen.text.open_encoder import OpenTextEncoder
 
 
-class TextToVideoPipeline(LatentPipeline, TextToVideo):
+class TextToVideoPipeline(LatentPipeline, Adapters, TextToVideo):
     """Generates clips from prompts; see `TextToVideo` for the call, `DiffusionPipeline` for all around it.
 
     Args:
@@ -50,6 +51,7 @@ class TextToVideoPipeline(LatentPipeline, TextToVideo):
         codec_hash: str | None = None,
     ) -> None:
         DiffusionPipeline.__init__(self)
+        Adapters.__init__(self)
         self.register_modules(vae=vae, text_encoder=text_encoder, unet=unet, scheduler=scheduler)
         TextToVideo.__init__(self, vae, text_encoder, unet, scheduler, prediction_type, defaults, codec_hash)
         self.codec_hash = codec_hash or (None if vae is None else hash_of(vae))

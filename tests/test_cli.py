@@ -194,7 +194,7 @@ def test_a_warning_is_one_line_and_comes_once(model: Path) -> None:
         (["--fps", "nan"], "`fps`"),
         (["--fps", "60", "--out", "c.gif"], "between 0.1 and 50"),
         (["--scheduler", "foo"], "known are euler"),
-        (["--device", "tpu"], "known are cpu, cuda"),
+        (["--device", "tpu"], "names are cpu, cuda"),
         (["--device", "cuda:99"], "not available"),
         (["--attention", "flash"], "must be one of sdpa, xformers"),
         (["--attention", "xformers"], "no kernels for 'cpu'"),
@@ -202,12 +202,27 @@ def test_a_warning_is_one_line_and_comes_once(model: Path) -> None:
         (["--out", "c.avi"], "use .mp4"),
         (["--out", "/dev/null/c.mp4"], "/dev/null is no folder"),
         (["--out", "x" * 300 + ".mp4"], "too long"),
+        (["--out", "."], "names no file"),
+        (["--out", ""], "names no file"),
+        (["--out", ".mp4"], "put a name before .mp4"),
         (["--num-frames", str(4 * 10**12)], "memory"),
     ],
 )
 def test_bad_options_are_one_line_and_leave_no_file(model: Path, options: list[str], message: str) -> None:
     assert message in error_of("generate", "a star", "--model", model, *options)
     assert list(Path().iterdir()) == []
+
+
+def test_clips_that_memory_is_said_not_to_hold_can_be_tried(model: Path) -> None:
+    command = ("generate", "a star", "--model", model, "--height", 8 * 10**15)
+    assert "GiB of memory on cpu" in (message := error_of(*command)) and "--no-check-memory" in message
+    assert "GiB of memory on cpu" not in error_of(*command, "--no-check-memory")
+
+
+def test_a_recipe_is_shown_in_a_narrow_terminal(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run("generate", "a star", "--model", model, "--out", "c.gif")
+    monkeypatch.setenv("COLUMNS", "10")
+    assert "a star" in run("info", "c.gif").stdout
 
 
 @pytest.mark.parametrize(

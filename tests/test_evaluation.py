@@ -153,7 +153,8 @@ def test_command_writes_the_report(pipeline: TextToVideoPipeline, tmp_path: Path
     app.command()(evaluate_command)
     sizes = ["--world", "shapes-mini", "--num-prompts", "1", "--num-codec-clips", "2", "--batch-size", "3"]
     settings = ["--steps", "1", "--steps", "2", "--guidance", "1", "--dtype", "bfloat16"]
-    paths = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "page.md")]
+    page = tmp_path / "new" / "deep" / "page.md"
+    paths = ["--model", str(tmp_path / "model"), "--out", str(page)]
     result = CliRunner().invoke(app, [*sizes, *settings, *paths], env={"COLUMNS": "80"})
     assert result.exit_code == 0, result.output
     assert "Codec: PSNR" in result.stdout
@@ -161,12 +162,16 @@ def test_command_writes_the_report(pipeline: TextToVideoPipeline, tmp_path: Path
     assert heads == [["prompts", *["colour", "shape", "size", "motion", "background", "all", "right"]]] * 2
     assert result.stdout.count("held out") == 2 and "…" not in result.stdout
     assert "2 steps, guidance 1, held out" in result.stderr
-    assert "held out" in (tmp_path / "page.md").read_text()
-    assert len(json.loads((tmp_path / "page.json").read_text())["settings"]) == 2
+    assert "held out" in page.read_text()
+    assert len(json.loads(page.with_suffix(".json").read_text())["settings"]) == 2
 
 
 def test_command_checks_where_to_write_first(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"must end in \.md"):
         evaluate_command(out=tmp_path / "page.html")
-    with pytest.raises(ValueError, match="there is no folder"):
-        evaluate_command(out=tmp_path / "absent" / "page.md")
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="file is no folder"):
+        evaluate_command(out=tmp_path / "file" / "page.md")
+    (tmp_path / "folder.md").mkdir()
+    with pytest.raises(ValueError, match=r"must be a file, but '.*folder\.md' is a folder"):
+        evaluate_command(out=tmp_path / "folder.md")

@@ -128,6 +128,11 @@ def test_check_output_path(tmp_path: Path) -> None:
         check_output_path(tmp_path / "folder.mp4")
     with pytest.raises(ValueError, match=r"other things, such as notes\.txt"):
         check_output_path(f"{tmp_path}/folder.mp4/")
+    for nameless in ("", ".", "./", "/", "..", "a/.."):
+        with pytest.raises(ValueError, match="it names no file"):
+            check_output_path(nameless)
+    with pytest.raises(ValueError, match=r"put a name before \.mp4"):
+        check_output_path(tmp_path / ".mp4")
     with pytest.raises(ValueError, match="unknown suffix"):
         check_output_path(tmp_path / "clip.mpeg")
 

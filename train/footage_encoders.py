@@ -9,6 +9,7 @@ import torch
 
 from videogen.codec.contract import Codec
 from videogen.data.footage.dataset import FootageDataset
+from videogen.pipelines.devices import check_device
 from videogen.pipelines.latent_generation import ClipDefaults
 from videogen.pipelines.loading import find_folder, generator_class, part_hash, read_components
 from videogen.text.contract import PromptEncoder
@@ -43,10 +44,10 @@ def load_encoders(
     """The codec and the text encoder of a model, the embedded one by default.
 
     Raises:
-        ValueError: If the model cannot be loaded.
+        ValueError: If the model cannot be loaded, or the device is not here.
     """
     folder = find_folder(model)
-    generator = generator_class(folder)(**read_components(folder, dtype, device))
+    generator = generator_class(folder)(**read_components(folder, dtype, check_device(device)))
     return FootageEncoders(
         name=str(model or "embedded"),
         codec=generator.codec,

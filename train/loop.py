@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import signal
 import threading
 import time
@@ -202,7 +203,12 @@ def _check_launch() -> int:
             "`accelerate launch --cpu` starts one; use `torchrun --nproc_per_node N` for N on a CPU",
             stacklevel=3,
         )
-    return int(os.environ.get("WORLD_SIZE", 1))
+    size = os.environ.get("WORLD_SIZE", "1")
+    if not re.fullmatch("[1-9][0-9]*", size):
+        raise ValueError(
+            f"WORLD_SIZE must be the number of processes that were launched, got {size!r}: unset it"
+        )
+    return int(size)
 
 
 @contextmanager

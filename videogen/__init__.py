@@ -1,10 +1,13 @@
 """Text to video on any machine: a prompt in, a clip out.
 
-Importing `videogen` costs nothing; each name below is imported on first use.
+Importing `videogen` costs nothing; each name below is imported on first use. So are our pipelines where
+`DiffusionPipeline.from_pretrained` of diffusers opens a folder of ours.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from videogen import names_in_diffusers
 
 if TYPE_CHECKING:
     from videogen.codec.autoencoder import VideoAutoencoder
@@ -58,6 +61,9 @@ if not TYPE_CHECKING:  # a type checker that saw it would accept any name at all
         value = getattr(import_module(_HOMES[name]), name)
         globals()[name] = value
         return value
+
+
+names_in_diffusers.register()
 
 
 def __dir__() -> list[str]:

@@ -155,6 +155,13 @@ def generate(
         str | None,
         typer.Option(metavar="NAME", help="sdpa (the default), or xformers on a CUDA device that has it."),
     ] = None,
+    check_memory: Annotated[
+        bool,
+        typer.Option(
+            "--check-memory/--no-check-memory",
+            help="Refuse clips that need more memory than there is, before anything is computed.",
+        ),
+    ] = True,
     preview: Annotated[
         bool | None,
         typer.Option(
@@ -226,7 +233,9 @@ def generate(
         watch = Stopwatch()
         watch.seconds["import"] = time.perf_counter() - import_start
         num_bad = 0
-        for clip, made in generate_clips(clips, Settings(**chosen), watch, preview):
+        for clip, made in generate_clips(
+            clips, Settings(**chosen, check_memory=check_memory), watch, preview
+        ):
             if isinstance(made, BadClipsError):
                 num_bad += 1
                 name = "the clip" if piped else clip.path

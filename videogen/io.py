@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Clip",
     "WrittenClip",
+    "check_folder_of",
     "check_output_path",
     "frame_rate",
     "frames_to_uint8",
@@ -176,9 +177,11 @@ def check_output_path(path: str | os.PathLike[str]) -> Path:
         OSError: the folder cannot be written to.
     """
     suffix, target = _suffix_of(path), Path(path)
-    nearest = next(folder for folder in target.parents if os.path.lexists(folder))
-    if not nearest.is_dir():
-        raise ValueError(f"cannot write {target}: {nearest} is no folder")
+    if target.name in ("", ".."):  # as of ".", "/", and what is empty
+        raise ValueError(f"cannot write {os.fspath(path)!r}: it names no file, and no folder that can be new")
+    if target.name.lower() in FORMATS:
+        raise ValueError(f"cannot write {target}: put a name before {target.name}")
+    check_folder_of(target)
     if suffix and target.is_dir():
         raise ValueError(f"cannot write {target}: it is a folder (a path that ends with / means PNG frames)")
     if not suffix and target.exists():
@@ -188,11 +191,23 @@ def check_output_path(path: str | os.PathLike[str]) -> Path:
         strangers = [file.name for file in target.iterdir() if not ours.fullmatch(file.name)]
         if strangers:
             raise ValueError(f"cannot write {target}: the folder holds other things, such as {strangers[0]}")
+    return target
+
+
+def check_folder_of(target: Path) -> None:
+    """Check that a file can be written at `target`, where folders that are missing would be made.
+
+    Raises:
+        ValueError: something on the way there is no folder.
+        OSError: the folder cannot be written to.
+    """
+    nearest = next(folder for folder in target.absolute().parents if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise ValueError(f"cannot write {target}: {nearest} is no folder")
     try:
         tempfile.TemporaryFile(dir=nearest).close()
     except OSError as error:
         raise OSError(f"cannot write {target}: {error.strerror}") from error
-    return target
 
 
 def frames_to_uint8(frames: "np.ndarray | Tensor") -> np.ndarray:

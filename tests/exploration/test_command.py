@@ -28,6 +28,14 @@ def run(*arguments: object) -> Result:
     return result
 
 
+def test_where_to_write_is_looked_at_first(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run("explore", tmp_path / "file", "--model", "no-such-model")
+    assert result.exit_code == 1 and "file' is a file" in result.stderr
+    result = run("explore", tmp_path / "file" / "out", "--model", "no-such-model")
+    assert result.exit_code == 1 and "file is no folder" in result.stderr
+
+
 def test_a_report_and_a_preset_are_written_and_the_command_goes_on(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ("explore", out, "--model", model, "--num-prompts", 2, "--world", "shapes-mini")

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,74 @@ def test_a_point_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None
     assert [result.failure is None for result in exploration.results] == [True, False]
     assert "not finite after step 4 of 4" in str(exploration.results[1].failure)
     assert exploration.best().num_inference_steps == 1
+
+
+def spoil_clip(pipeline: TextToVideo, idx: int, num_passes: int = 1000) -> None:
+    """Clip `idx` of every larger batch becomes NaN, in so many passes of the network from now on."""
+    passes: list[int] = []
+
+    def spoil(_: Any, arguments: Any, output: tuple[Tensor]) -> tuple[Tensor]:
+        passes.append(1)
+        num_clips = len(arguments[0])
+        if num_clips > idx and len(passes) <= num_passes:
+            output[0][idx::num_clips] = float("nan")  # with and without the prompt
+        return output
+
+    pipeline.unet.register_forward_hook(spoil)
+
+
+def test_one_bad_clip_is_named_and_the_others_count(pipeline: TextToVideo, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"seeds": [0, 5], "schedulers": ["euler"], "steps": [3], "batch_size": 4}
+    (whole,) = run(pipeline, tmp_path / "whole", **options).results
+    spoil_clip(pipeline, 2)
+    with pytest.warns(UserWarning, match="the reference of '.*' with seed 1 has latents that are not finite"):
+        exploration = run(pipeline, tmp_path / "bad", **options)
+    (result,) = exploration.results
+    assert result.failure is None and result.trajectory
+    (bad,) = result.bad_clips
+    assert (bad.prompt_idx, bad.seed, bad.accuracy, bad.psnr) == (1, 1, False, None)
+    assert len(result.values("accuracy")) == 4 and len(result.values("psnr")) == 3
+    good = [clip for clip in whole.clips if clip.seed != 1]
+    assert result.values("psnr") == [clip.psnr for clip in good]
+    assert result.values("flicker") == [clip.flicker for clip in good]
+    assert len(result.diversity) == 1 and result.diversity == whole.diversity[:1]
+    assert exploration.to_rows()[0]["num_bad_clips"] == 1
+    (note,) = exploration.bad_clip_notes()
+    assert note.startswith("euler 3, scale 3: the clip of '") and "' with seed 1 has latents that are" in note
+    assert note.split("'")[1] in exploration.to_html()
+    again = run(pipeline, tmp_path / "bad", **options)
+    assert again.results[0].as_dict() == result.as_dict()
+
+
+def test_a_blank_clip_is_a_bad_one(pipeline: TextToVideo, tmp_path: Path) -> None:
+    with torch.no_grad():
+        for parameter in pipeline.vae.decoder.conv_out.parameters():  # type: ignore[attr-defined]
+            parameter.zero_()
+    exploration = run(pipeline, tmp_path, schedulers=["euler"], steps=[2], reference_steps=0)
+    assert "none of 2 clips is good: the first is blank" in str(exploration.results[0].failure)
+    assert exploration.bad_clip_notes()[0].startswith("euler 2, scale 3: none of 2 clips is good")
+    assert "failed: none of 2 clips is good" in exploration.to_html()
+    with pytest.raises(ValueError, match="no point has both"):
+        exploration.best()
+
+
+def test_nothing_is_compared_with_a_bad_reference(pipeline: TextToVideo, tmp_path: Path) -> None:
+    spoil_clip(pipeline, 1, num_passes=11)  # heun takes 11 passes for 6 steps
+    with pytest.warns(UserWarning, match="nothing is compared with it"):
+        exploration = run(pipeline, tmp_path, schedulers=["euler"], steps=[2], batch_size=2)
+    first, second = exploration.results[0].clips
+    assert first.psnr is not None and first.failure is None
+    assert (second.psnr, second.error, second.failure) == (None, None, None)
+
+
+def test_a_setting_that_loses_clips_is_not_the_best(pipeline: TextToVideo, tmp_path: Path) -> None:
+    prompts = ["a red circle", "a blue star"]  # texts of no world, which are not judged
+    found = explore(pipeline, prompts, schedulers=["euler"], steps=[2, 6], batch_size=2, folder=tmp_path)
+    steps_2, steps_6 = found.results
+    assert found.best().num_inference_steps == 6
+    clips = (steps_6.clips[0], replace(steps_6.clips[1], psnr=None, failure="is blank"))
+    with_loss = replace(found, results=(steps_2, replace(steps_6, clips=clips)))
+    assert with_loss.best().num_inference_steps == 2
 
 
 def test_best_is_a_preset_within_the_time(pipeline: TextToVideo, tmp_path: Path) -> None:

@@ -159,6 +159,27 @@ def test_old_names_and_alphas_are_read(tmp_path: Path) -> None:
     assert (predict(one) - predict(other)).abs().max() < 1e-5
 
 
+@NETWORKS
+def test_names_of_kohya_are_read(kind: Any, tmp_path: Path) -> None:
+    adapted(kind, tmp_path)
+    renamed = {}
+    for key, value in load_file(tmp_path / LORA_NAME).items():
+        module, half = key.removeprefix("unet.").split(".lora_")
+        name = f"lora_unet_{module.replace('.', '_')}"
+        renamed[f"{name}.lora_{'down' if half == 'A.weight' else 'up'}.weight"] = value
+        renamed[f"{name}.alpha"] = torch.tensor(6.0)  # of rank 3
+    save_file(renamed, tmp_path / "kohya.safetensors")
+    one, other = make(kind), make(kind)
+    merge_lora(one, read_lora(tmp_path / "kohya.safetensors"))
+    merge_lora(other, read_lora(tmp_path), 2.0)
+    assert torch.equal(predict(one), predict(other))
+    save_file(
+        {key.replace("unet", "te"): value for key, value in renamed.items()}, tmp_path / "text.safetensors"
+    )
+    with pytest.raises(ValueError, match="made for another model: this one has no lora_te_"):
+        merge_lora(one, read_lora(tmp_path / "text.safetensors"))
+
+
 def test_the_header_says_what_peft_needs_to_know(tmp_path: Path) -> None:
     adapted(UViT3D, tmp_path, alpha=5)
     with safe_open(tmp_path / LORA_NAME, framework="pt") as opened:

@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 from diffusers.schedulers.scheduling_ddim import DDIMScheduler
+from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_lcm import LCMScheduler
+from diffusers.schedulers.scheduling_pndm import PNDMScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from torch import Tensor
 
@@ -15,6 +18,7 @@ from tests.tiny_families import latents_of as latents_of_family
 from tests.tiny_families import make_family_pipeline
 from tests.tiny_pipeline import latents_of, make_pipeline, record_batch_sizes
 from videogen.models.step_cache import StepCache
+from videogen.models.transformer_layers import random_frequencies
 from videogen.pipelines.arguments import ARGUMENTS
 from videogen.pipelines.families import GENERATORS
 from videogen.pipelines.gan import GANTextToVideo
@@ -62,7 +66,13 @@ WRONG: dict[str, list[Any]] = {name: [Other()] for name in ARGUMENTS} | {
     "num_videos_per_prompt": [1.0, True, 0, None, "1"],
     "seed": [1.5, "1", True, [1.5], 2**63, [[1]], {1}],
     "generator": [5, "cpu", [5], [torch.Generator(), None]],
-    "latents": ["x", [1.0], np.zeros((1, 4, 2, 2, 3)), torch.full((1, 4, 2, 2, 3), math.nan)],
+    "latents": [
+        "x",
+        [1.0],
+        np.zeros((1, 4, 2, 2, 3)),
+        torch.full((1, 4, 2, 2, 3), math.nan),
+        torch.ones(1, 4, 2, 2, 3, device="meta"),
+    ],
     "pixels": ["x", np.zeros((1, 3, 4, 16, 24)), torch.zeros(1, 3, 4, 16, 24, dtype=torch.uint8)],
     "prompt_embeds": ["x", torch.full((1, 12, 16), math.inf), torch.ones(1, 12, 16, dtype=torch.int64)],
     "negative_prompt_embeds": [5, torch.full((1, 12, 16), math.nan)],
@@ -176,6 +186,33 @@ def test_more_steps_than_the_scheduler_knows() -> None:
     assert next(steps).num_steps == 1001
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "kind", "steps"),
+    [
+        (FlowMatchEulerDiscreteScheduler(shift=3.0, shift_terminal=0.1), "flow_prediction", 1),
+        (PNDMScheduler(), "epsilon", 3),
+        (LCMScheduler(clip_sample=False), "epsilon", 51),
+    ],
+)
+def test_numbers_of_steps_that_a_scheduler_fails_with(scheduler: Any, kind: str, steps: int) -> None:
+    pipeline = make_pipeline(TextToVideo, scheduler=scheduler, prediction_type=kind)
+    message = f"`num_inference_steps` {steps} cannot be used with `scheduler` {type(scheduler).__name__}"
+    with pytest.raises(ValueError, match=message):
+        pipeline(PROMPT, num_inference_steps=steps)
+    assert next(pipeline.stream(PROMPT, num_inference_steps=5, seed=0)).num_steps >= 5
+
+
+@pytest.mark.parametrize("scheduler", ["euler", "dpm++sde"])
+def test_torch_s_defaults_change_no_clip(pipeline: TextToVideo, scheduler: str) -> None:
+    expected, frequencies = run(pipeline, scheduler=scheduler), random_frequencies()
+    torch.set_default_dtype(torch.float64)
+    try:
+        torch.testing.assert_close(run(pipeline, scheduler=scheduler), expected, rtol=0, atol=1e-5)
+        assert torch.equal(random_frequencies(), frequencies)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_no_attention_arguments_are_fine(pipeline: TextToVideo) -> None:
     assert torch.equal(run(pipeline, cross_attention_kwargs={}), run(pipeline))
 
@@ -210,13 +247,13 @@ def test_what_is_reconstructed() -> None:
 @pytest.mark.filterwarnings("ignore:.* asked for")
 def test_more_than_the_memory_holds(kind: Any, asked: dict[str, int]) -> None:
     pipeline = make(kind)
-    with pytest.raises(ValueError, match=r"need at least [\d,.]+ GiB of memory on cpu, and [\d,.]+ GiB are"):
+    with pytest.raises(ValueError, match=r"need about [\d,.]+ GiB of memory on cpu, and [\d,.]+ GiB are"):
         pipeline(PROMPT, **asked)
 
 
 def test_the_plan_counts_frames_and_latents() -> None:
     plan = MemoryPlan.of(2, (8, 16, 24), (2, 2, 3), 4, 10, 4, decoded=True)
-    assert plan == MemoryPlan(frames=2 * 2 * 8 * 16 * 24 * 3 * 4, latents=4 * 12 * (4 * 2 * 4 + 2 * 4 * 10))
+    assert plan == MemoryPlan(frames=2 * 2 * 8 * 16 * 24 * 3 * 4, latents=4 * 12 * (4 * 2 * 4 + 4 * 10))
     assert MemoryPlan.of(2, (8, 16, 24), (2, 2, 3), 4, 10, 4, decoded=False).frames == 0
 
 

@@ -1,6 +1,7 @@
 """What a callback, or whoever takes the steps of a stream, can read and change of a running call."""
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -152,10 +153,16 @@ def test_streams_that_take_turns_do_not_share_what_is_set(pipeline: TextToVideo)
         (lambda tensors: {"latent": tensors["latents"]}, "returned 'latent': known are latents"),
         (
             lambda tensors: {"latents": tensors["latents"][:, :2]},
-            r"returned `latents` \(1, 2, 2, 2, 3\), expected",
+            r"returned `latents` a tensor \(1, 2, 2, 2, 3\) of torch.float32 on cpu, expected",
         ),
-        (lambda tensors: {"prompt_embeds": "red"}, "returned `prompt_embeds` str, expected"),
-        (lambda tensors: {"negative_prompt_embeds": None}, "returned `negative_prompt_embeds` NoneType"),
+        (
+            lambda tensors: {"latents": tensors["latents"].half()},
+            r"returned `latents` .* of torch.float16 on cpu, expected .* of torch.float32 on cpu as before",
+        ),
+        (lambda tensors: {"latents": tensors["latents"].int()}, "returned `latents` .* of torch.int32"),
+        (lambda tensors: {"latents": tensors["latents"].to("meta")}, "returned `latents` .* on meta"),
+        (lambda tensors: {"prompt_embeds": "red"}, "returned `prompt_embeds` a str, expected"),
+        (lambda tensors: {"negative_prompt_embeds": None}, "returned `negative_prompt_embeds` a NoneType"),
     ],
 )
 def test_what_a_callback_must_not_return(
@@ -163,6 +170,44 @@ def test_what_a_callback_must_not_return(
 ) -> None:
     with pytest.raises(ValueError, match=f"`callback_on_step_end` {message}"):
         run(pipeline, lambda _, __, ___, tensors: answer(tensors))
+
+
+def test_guidance_by_a_gradient_leaves_no_graph(pipeline: TextToVideo) -> None:
+    def descend(_: Any, __: int, ___: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        with torch.enable_grad():
+            latents = tensors["latents"].detach().requires_grad_()
+            (gradient,) = torch.autograd.grad(latents.square().sum(), latents)
+            return {"latents": latents - 0.1 * gradient}
+
+    latents = run(pipeline, descend)
+    assert not latents.requires_grad and not torch.equal(latents, run(pipeline))
+
+
+def test_callbacks_of_two_threads_each_have_their_own_call(pipeline: TextToVideo) -> None:
+    together = threading.Barrier(2, timeout=60)
+    found: dict[float, tuple[list[int], list[float]]] = {}
+
+    def make(scale: float) -> None:
+        seen = []
+
+        def stop_one(running: Any, step_idx: int, _: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+            if step_idx == 0:
+                together.wait()
+                seen.append(running.guidance_scale)
+                running.interrupt = scale == 3
+                together.wait()
+            return tensors
+
+        options: dict[str, Any] = {"seed": 0, "num_inference_steps": 2, "callback_on_step_end": stop_one}
+        steps = pipeline.stream(PROMPT, guidance_scale=scale, **options)
+        found[scale] = [step.step_idx for step in steps], seen
+
+    threads = [threading.Thread(target=make, args=(scale,)) for scale in (3.0, 5.0)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {3.0: ([0], [3.0]), 5.0: ([0, 1], [5.0])}
 
 
 def test_callbacks_of_diffusers(pipeline: TextToVideo) -> None:

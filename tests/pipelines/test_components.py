@@ -1,5 +1,7 @@
 """Pipelines some of whose components are None, or whose weights come only while they are needed."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +85,40 @@ def test_prompts_are_encoded_by_the_text_encoder_alone(name: str, tmp_path: Path
     torch.testing.assert_close(clip, whole(PROMPT, seed=0, output_type="pt").frames)
     with pytest.raises(ValueError, match="`text_encoder` of this pipeline is None"):
         rest(PROMPT)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_clips_are_decoded_one_by_one(name: str) -> None:
+    pipeline = MAKERS[name]()
+    expected = pipeline([PROMPT, PROMPT], seed=0, output_type="pt").frames
+    sizes: list[int] = []
+    pipeline.vae.decoder.register_forward_pre_hook(lambda _, arguments: sizes.append(len(arguments[0])))
+    pipeline.enable_vae_slicing()
+    found = pipeline([PROMPT, PROMPT], seed=0, output_type="pt").frames
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert set(sizes) == {1}
+    pipeline.disable_vae_slicing()
+    assert torch.equal(pipeline([PROMPT, PROMPT], seed=0, output_type="pt").frames, expected)
+    with pytest.raises(ValueError, match="Use `enable_vae_slicing`"):
+        pipeline.enable_vae_tiling()
+
+
+@pytest.mark.parametrize("imports", ["import videogen, diffusers", "import diffusers, videogen"])
+@pytest.mark.parametrize("name", ["uvit", "gan"])
+def test_diffusers_opens_a_folder_where_videogen_is_imported(imports: str, name: str, tmp_path: Path) -> None:
+    whole = MAKERS[name]()
+    whole.save_pretrained(tmp_path)
+    code = f"""{imports}, importlib.util, sys
+importlib.util.find_spec("diffusers")
+assert not any(module.startswith("videogen.pipelines") for module in sys.modules)
+print(type(diffusers.DiffusionPipeline.from_pretrained({str(tmp_path)!r})).__name__)
+try:
+    diffusers.NoSuchPipeline
+except AttributeError:
+    print("as before")
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.stdout.split("\n")[:2] == [type(whole).__name__, "as before"], result.stderr
 
 
 @pytest.mark.parametrize("name", MAKERS)

@@ -1,6 +1,7 @@
 """Saving and loading a pipeline: the same clips afterwards, and broken folders that say what is broken."""
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.tiny import edit_json
-from tests.tiny_pipeline import make_pipeline
+from tests.tiny_pipeline import latents_of, make_pipeline
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
 from videogen.pipelines.generation import TextToVideo
@@ -158,6 +159,44 @@ def test_a_folder_that_is_none(tmp_path: Path) -> None:
         load(tmp_path / "nothing")
     with pytest.raises(ValueError, match=r"`model` 'nothing' is not a folder"):
         load_generator("nothing")
+    wrong: list[Any] = ["", 5, b"embedded", ["embedded"]]
+    for model in wrong:
+        with pytest.raises(ValueError, match="`model` must be a folder, a name or an id on the hub, got"):
+            load(model)
+
+
+@pytest.mark.parametrize(
+    "device", ["unknown", "CPU", "", "cpu:1", "cuda:99", "cuda:x", "meta", 99, -1, 1.5, True, None]
+)
+@pytest.mark.parametrize("loader", [load, load_generator])
+def test_a_device_that_is_not_here(folder: Path, loader: Any, device: Any) -> None:
+    with pytest.raises(ValueError, match=rf"`device` '{device}' is not available: torch sees 1 cpu"):
+        loader(folder, device=device)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cpu:0", torch.device("cpu")])
+def test_names_of_the_cpu(folder: Path, device: Any) -> None:
+    assert load(folder, device=device).unet.device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    "loras",
+    ["adapters", Path("adapters"), None, 5, [("adapters", "1")], [("adapters", 1, 2)], [("a", math.nan)]],
+)
+def test_adapters_that_are_none(folder: Path, loras: Any) -> None:
+    with pytest.raises(ValueError, match="`loras` must "):
+        load(folder, loras=loras)
+
+
+def test_a_variant_is_taken_where_there_is_nothing_else(folder: Path, tmp_path: Path) -> None:
+    pipeline = load(folder)
+    pipeline.save_pretrained(tmp_path / "variant", variant="bf16", max_shard_size="20KB")
+    assert list((tmp_path / "variant" / "unet").glob("*bf16-00001-of-*.safetensors"))
+    expected = latents_of(pipeline, "a red circle", seed=0)
+    assert torch.equal(latents_of(load(tmp_path / "variant"), "a red circle", seed=0), expected)
+    pipeline.save_pretrained(tmp_path / "variant", variant="other")
+    with pytest.raises(ValueError, match=r"holds several variants: keep one of .*other.*bf16"):
+        load(tmp_path / "variant")
 
 
 def test_the_folder_of_a_model(tmp_path: Path) -> None:

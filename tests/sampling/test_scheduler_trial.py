@@ -13,6 +13,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_dpmsolver_singlestep import DPMSolverSinglestepScheduler
 from diffusers.schedulers.scheduling_flow_match_euler_discrete import FlowMatchEulerDiscreteScheduler
+from diffusers.schedulers.scheduling_k_dpm_2_ancestral_discrete import KDPM2AncestralDiscreteScheduler
 from diffusers.schedulers.scheduling_unipc_multistep import UniPCMultistepScheduler
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
 
@@ -203,6 +204,14 @@ def test_the_reason_names_the_setting(scheduler: SchedulerMixin, reason: str) ->
 def test_another_noise_schedule_than_that_of_the_training_is_refused() -> None:
     with pytest.raises(ValueError, match=r"another noise schedule .* DDIMScheduler.from_config\(pipeline"):
         fitted_scheduler(DDIMScheduler(num_train_timesteps=50), "epsilon", DDIMScheduler())
+    # Its default betas are others, and `from_config` leaves out what is the default of DDIM's.
+    other: Any = KDPM2AncestralDiscreteScheduler.from_config(DDIMScheduler(clip_sample=False).config)
+    with pytest.raises(ValueError, match=r"beta_start=0.0001, beta_end=0.02, beta_schedule='linear'"):
+        fitted_scheduler(other, "epsilon", DDIMScheduler(clip_sample=False))
+    config = DDIMScheduler(clip_sample=False).config
+    spelled = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
+    other = KDPM2AncestralDiscreteScheduler.from_config(config, **spelled)
+    assert fitted_scheduler(other, "epsilon", DDIMScheduler(clip_sample=False)) is not other
 
 
 def test_the_scheduler_is_left_as_it_is() -> None:

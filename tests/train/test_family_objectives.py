@@ -109,6 +109,11 @@ def test_previews_are_clips_with_captions(family: str, codec_folder: Path) -> No
     previews = objective.preview()
     assert [caption for caption, _ in previews] == list(objective.latent_settings.preview_prompts)
     assert all(frames.shape == (4, 16, 16, 3) and caption for caption, frames in previews)
+    with torch.no_grad():
+        for parameter in objective.pipeline().network.parameters():
+            parameter.fill_(math.nan)
+    with pytest.warns(UserWarning, match="a preview came out bad: clip 0 has latents"):
+        assert len(objective.preview()) == len(previews)
 
 
 # The parts of losses

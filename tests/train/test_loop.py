@@ -335,6 +335,16 @@ def test_processes_that_cannot_find_each_other(
     assert not (tmp_path / "second").exists()
 
 
+@pytest.mark.parametrize("size", ["abc", "", "0", "-2", "1.5"])
+def test_a_launcher_s_count_that_is_none(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: str
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", size)
+    with pytest.raises(ValueError, match=f"WORLD_SIZE must be the number of processes .* got '{size}'"):
+        train(config, tmp_path / "run", cpu=True)
+    assert not (tmp_path / "run").exists()
+
+
 # Objectives of other shapes
 
 

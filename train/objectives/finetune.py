@@ -28,6 +28,7 @@ from videogen.text.words import save_words
 from videogen.train.footage_encoders import check_dataset_fits
 from videogen.train.objectives.base import Objective, ObjectiveConfig
 from videogen.train.objectives.diffusion import DiffusionObjective
+from videogen.train.objectives.latents import preview_frames
 from videogen.train.objectives.noise_process import changed_scheduler, make_noise_process
 
 _MOST_COMPARED = 256  # clips of a dataset that a preview is compared with
@@ -218,8 +219,7 @@ class FinetuneObjective(Objective):
         clips = []
         for number, prompt in enumerate(self.settings.validation_prompts):  # one by one, to need less memory
             noise = self._preview_noise(number)
-            frames = pipeline(prompt, latents=noise, seed=number, return_dict=False)[0]
-            clips.append((prompt, (frames[0] * 255).round().astype(np.uint8)))
+            clips.append((prompt, preview_frames(pipeline, prompt, latents=noise, seed=number)[0]))
         return clips
 
     @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from videogen.data.batch import Batch
 from videogen.data.shapes.captions import vocabulary
 from videogen.models.weight_files import read_json
 from videogen.pipelines.loading import EMBEDDED
+from videogen.pipelines.output import BadClipsError
 from videogen.sampling.noise import seeded_generator
 from videogen.text.contract import EncodedText
 from videogen.text.encoder import TextEncoder
@@ -175,8 +177,17 @@ class LatentObjective(Objective):
         pipeline.set_progress_bar_config(disable=True)
         frames_wanted = self.latent_settings.preview_frames
         length = {} if frames_wanted is None else {"num_frames": frames_wanted}
-        frames = pipeline(prompts, seed=0, **length, return_dict=False)[0]
-        return list(zip(prompts, (frames * 255).round().astype(np.uint8), strict=True))
+        return list(zip(prompts, preview_frames(pipeline, prompts, seed=0, **length), strict=True))
+
+
+def preview_frames(pipeline: Any, prompts: str | Sequence[str], **options: Any) -> np.ndarray:
+    """Frames `(B, F, H, W, 3)` uint8 of a call; a bad clip is named in a warning and does not stop a run."""
+    try:
+        frames = pipeline(prompts, **options).frames
+    except BadClipsError as error:
+        warnings.warn(f"a preview came out bad: {error}", stacklevel=2)
+        frames = error.output.frames
+    return (frames * 255).round().astype(np.uint8)
 
 
 def read_text_encoder(folder: Path) -> TextEncoder | OpenTextEncoder:

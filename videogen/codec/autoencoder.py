@@ -82,6 +82,7 @@ class VideoAutoencoder(AlignedWeights, ModelMixin, ConfigMixin):
             if value is not None and not 0 < value < math.inf:
                 raise ValueError(f"`{name}` must be above 0 or None, got {value}")
         self.compression = (frames_per_latent, _PATCH * _MERGE)
+        self.use_slicing = False
         self.encoder = Encoder(
             latent_channels, frames_per_latent, encoder_dims, encoder_depths, normalize_branches
         )
@@ -143,7 +144,9 @@ class VideoAutoencoder(AlignedWeights, ModelMixin, ConfigMixin):
             raise ValueError(f"`latents` must be (B, {channels}, f, h, w), got {tuple(latents.shape)}")
         if self.config["latent_bound"] is not None:
             latents = soft_bound(latents, self.config["latent_bound"], self.config["latent_bound"])
-        pixels = self.decoder(latents * _per_channel(self.latents_std) + _per_channel(self.latents_mean))
+        latents = latents * _per_channel(self.latents_std) + _per_channel(self.latents_mean)
+        slices = latents.split(1) if self.use_slicing else [latents]
+        pixels = torch.cat([self.decoder(clips) for clips in slices])
         if self.config["pixel_margin"] is not None:
             pixels = soft_bound(pixels, 1.0, self.config["pixel_margin"])
         return pixels
@@ -165,6 +168,14 @@ class VideoAutoencoder(AlignedWeights, ModelMixin, ConfigMixin):
             raise ValueError(f"`latents_per_chunk` must be at least 1, got {latents_per_chunk}")
         for chunk in latents.split(latents_per_chunk, dim=2):
             yield self.decode(chunk)
+
+    def enable_slicing(self) -> None:
+        """Decode the clips of a batch one by one: less memory, and the same pixels up to rounding."""
+        self.use_slicing = True
+
+    def disable_slicing(self) -> None:
+        """Decode the clips of a batch together."""
+        self.use_slicing = False
 
     def check_pixel_shape(self, shape: torch.Size | tuple[int, ...]) -> None:
         """Raise ValueError unless clips of this shape `(B, 3, F, H, W)` can be encoded exactly."""

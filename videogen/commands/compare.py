@@ -60,11 +60,11 @@ def compare_command(
 
     from rich.console import Console
 
-    from videogen.commands.generate import check_device
     from videogen.comparison.comparison import NUM_REFERENCE_CLIPS, compare
     from videogen.comparison.prompts import drawn_prompts
     from videogen.metrics.feature_network import load_feature_extractor
     from videogen.metrics.prompt_accuracy import EvaluationPrompt
+    from videogen.pipelines.devices import check_device
     from videogen.text.prompt_file import read_prompts
 
     left_out: list[str] = []

@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from videogen.io import check_folder_of
+
 
 def evaluate_command(
     model: Annotated[
@@ -38,14 +40,16 @@ def evaluate_command(
     """Measure how often clips show what is asked for, how exact the codec is, how long a clip takes."""
     if out.suffix != ".md":
         raise ValueError(f"`--out` must end in .md, got {str(out)!r}")
-    if not out.absolute().parent.is_dir():
-        raise ValueError(f"`--out`: there is no folder {str(out.absolute().parent)!r}")
+    if out.is_dir():
+        raise ValueError(f"`--out` must be a file, but {str(out)!r} is a folder")
+    check_folder_of(out)
 
     from rich.console import Console
     from rich.table import Table
 
-    from videogen.commands.generate import check_device, check_dtype
+    from videogen.commands.generate import check_dtype
     from videogen.evaluation import evaluate
+    from videogen.pipelines.devices import check_device
     from videogen.pipelines.loading import load
 
     pipeline = load(model, device=check_device(device), dtype=check_dtype(dtype))
@@ -69,6 +73,7 @@ def evaluate_command(
         model=model or "the embedded model",
         show_progress=True,
     )
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(report.to_markdown(), encoding="utf-8")
     out.with_suffix(".json").write_text(report.to_json(), encoding="utf-8")
 

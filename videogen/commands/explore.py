@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from videogen.commands.messages import EXIT_INTERRUPTED, printable
+from videogen.io import check_folder_of
 
 ASK_SECONDS = 600
 """A grid that takes longer has to be agreed to."""
+
+_MAX_NOTES = 10
 
 
 def explore_command(
@@ -70,12 +73,17 @@ def explore_command(
 
     Writes report.html, where the clips play, and best.json, the settings found best.
     """
-    from videogen.commands.generate import check_device, check_dtype
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"`FOLDER` must be a folder, but {str(out)!r} is a file")
+    check_folder_of(out / "report.html")
+
+    from videogen.commands.generate import check_dtype
     from videogen.data.shapes.world import WORLDS
     from videogen.exploration.explorer import check_sampling, estimate_seconds, explore
     from videogen.exploration.fitting import fitting_grid
     from videogen.exploration.grid import DEFAULT_SCHEDULERS, DEFAULT_STEPS
     from videogen.metrics.prompt_accuracy import EvaluationPrompt, evaluation_prompts
+    from videogen.pipelines.devices import check_device
     from videogen.pipelines.loading import load
     from videogen.text.prompt_file import read_prompts
 
@@ -126,9 +134,15 @@ def explore_command(
     )
     (out / "report.html").write_text(exploration.to_html(), encoding="utf-8")
     typer.echo(f"{len(exploration.results)} of {len(grid):,} points: {out / 'report.html'}")
+    notes = exploration.bad_clip_notes()
+    for note in notes[:_MAX_NOTES]:
+        typer.echo(f"warning: {printable(note)}", err=True)
+    if len(notes) > _MAX_NOTES:
+        typer.echo(f"warning: and {len(notes) - _MAX_NOTES} more bad clips, see report.html", err=True)
     if exploration.stopped:
         typer.echo(f"stopped: {exploration.stopped}; the same command goes on")
-    if any(result.values(exploration.quality) for result in exploration.results):
+    good = [result for result in exploration.results if result.failure is None]
+    if any(result.values(exploration.quality) for result in good):
         best = exploration.best(max_seconds)
         best.save(out / "best.json")
         typer.echo(f"best: {best.scheduler}, {best.num_inference_steps} steps: {out / 'best.json'}")

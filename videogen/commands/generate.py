@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import re
 import time
 import warnings
 from collections import defaultdict
@@ -25,6 +24,7 @@ from videogen.io import WrittenClip, frame_rate, frames_to_uint8, write_clip
 from videogen.models.attention import set_attention_backend
 from videogen.models.step_cache import StepCache
 from videogen.pipelines.denoising import DenoisingStep
+from videogen.pipelines.devices import check_device
 from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.latent_generation import LatentGenerator
 from videogen.pipelines.loading import (
@@ -74,6 +74,7 @@ class Settings:
         temperature: Scales what is random, for families that have it.
         attention: One of `ATTENTION_BACKENDS`.
         loras: Adapters to merge, each `PATH`, `PATH:SCALE` or both in a pair.
+        check_memory: Whether clips that need more memory than there is are refused.
     """
 
     model: str | None = None
@@ -92,6 +93,7 @@ class Settings:
     temperature: float | None = None
     attention: str = "sdpa"
     loras: tuple[LoraChoice, ...] = ()
+    check_memory: bool = True
 
 
 class Stopwatch:
@@ -152,6 +154,7 @@ class ClipMaker:
             folder = find_folder(settings.model)
             parts = read_packed_components(folder, dtype, device, settings.loras)
             self.generator: LatentGenerator = generator_class(folder)(**parts)
+            self.generator.check_memory = settings.check_memory
             self.bar = StepBar(num_clips, preview)
             self.generator.progress_bar = self.bar.of_a_clip  # type: ignore[method-assign]
             self.model_hash = model_hash(folder)
@@ -361,19 +364,6 @@ def check_dtype(name: str) -> torch.dtype:
     if name not in DTYPES:
         raise ValueError(f"`dtype` {name!r} is unknown: known are {', '.join(DTYPES)}")
     return DTYPES[name]
-
-
-def check_device(name: str) -> torch.device:
-    """The device of a name, or a ValueError that says which names are known and which devices are there."""
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", name, re.ASCII):
-        raise ValueError(f"`device` {name!r} is unknown: known are cpu, cuda, cuda:N (N from 0), mps")
-    device = torch.device(name)
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError("`device` 'mps' is not available here: use cpu")
-    num_gpus = torch.cuda.device_count() if device.type == "cuda" else 0
-    if device.type == "cuda" and (device.index or 0) >= num_gpus:
-        raise ValueError(f"`device` {name!r} is not available: torch sees {num_gpus} CUDA devices, use cpu")
-    return device
 
 
 def processor_name(device: torch.device) -> str:

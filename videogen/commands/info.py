@@ -37,6 +37,9 @@ def describe_clip(path: str) -> dict[str, Any]:
     }
 
 
+_LEAST_WIDTH = 40  # narrower terminals break the lines themselves, where the table would leave values out
+
+
 def print_clip(description: dict[str, Any]) -> None:
     """Print what `describe_clip` found as a table."""
     recipe = description["recipe"]
@@ -52,6 +55,7 @@ def print_clip(description: dict[str, Any]) -> None:
     for name, value in (*facts.items(), *_rows(recipe or {})):
         table.add_row(Text(printable(name)), Text(printable(value)))
     console = Console(highlight=False)
+    console.width = max(console.width, _LEAST_WIDTH)
     console.print(table)
     if recipe is None:
         console.print("This clip carries no recipe.")

@@ -106,7 +106,8 @@ def prepare_command(
 
     from rich.console import Console
 
-    from videogen.commands.generate import check_device, check_dtype
+    from videogen.commands.generate import check_dtype
+    from videogen.pipelines.devices import check_device
     from videogen.train.footage import available_cores, prepare_footage
     from videogen.train.footage_encoders import load_encoders
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -40,6 +39,9 @@ def replay_command(
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="Where to compute. By default as in the recipe.")
     ] = None,
+    check_memory: Annotated[
+        bool, typer.Option("--check-memory/--no-check-memory", help="As for `videogen generate`.")
+    ] = True,
 ) -> None:
     """Make a clip again from the recipe inside it, and say whether all its frames are identical.
 
@@ -49,17 +51,20 @@ def replay_command(
     from videogen.recipe import Recipe
 
     recipe = Recipe.of_clip(clip)
+    where = {"model": model, "device": device}
+    changes = {name: value for name, value in where.items() if value} | {"check_memory": check_memory}
     if out is not None and is_standard_output(out):
         with standard_output(out) as path:
-            _replay(clip, recipe, path, model, device, piped=True)
+            _replay(clip, recipe, path, changes, piped=True)
     else:
-        _replay(clip, recipe, out, model, device, piped=False)
+        _replay(clip, recipe, out, changes, piped=False)
 
 
-def _replay(
-    clip: str, recipe: Recipe, out: str | None, model: str | None, device: str | None, *, piped: bool
-) -> None:
-    """Do what the command says; where the clip goes to the standard output, all messages go to stderr."""
+def _replay(clip: str, recipe: Recipe, out: str | None, changes: dict[str, Any], *, piped: bool) -> None:
+    """Do what the command says, with some settings changed.
+
+    Where the clip goes to the standard output, all messages go to stderr.
+    """
     from videogen.commands.planned_clips import PlannedClip, check_leaves_alone
     from videogen.io import check_output_path, read_clip, write_clip
 
@@ -76,8 +81,7 @@ def _replay(
         from videogen.commands.generate import ClipMaker, Settings, Stopwatch
         from videogen.pipelines.loading import find_folder
 
-    settings = Settings(**recipe.settings())
-    settings = dataclasses.replace(settings, model=model or settings.model, device=device or settings.device)
+    settings = Settings(**recipe.settings() | changes)
     try:
         find_folder(settings.model)
     except ValueError as error:

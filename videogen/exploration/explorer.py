@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 import diffusers
@@ -16,18 +17,19 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from torch import Tensor
 
 from videogen import __version__
+from videogen.codec.pixels import pixels_to_frames
 from videogen.data.shapes.parser import matches, parse_clip
 from videogen.exploration.fitting import Reference, fitting_grid
 from videogen.exploration.folder import ExplorationFolder
 from videogen.exploration.grid import DEFAULT_SCHEDULERS, DEFAULT_STEPS, Grid, GridPoint
 from videogen.exploration.measures import counted_passes, look_at, pairwise_distance
-from videogen.exploration.point_maker import PointMaker
+from videogen.exploration.point_maker import MadeClips, PointMaker
 from videogen.exploration.results import ClipMeasures, Exploration, PointResult, TrajectoryStep
 from videogen.metrics.prompt_accuracy import ATTRIBUTES, EvaluationPrompt
 from videogen.metrics.reconstruction import psnr
 from videogen.models.weights_hash import weights_hash
+from videogen.pipelines.checks import find_bad_clips
 from videogen.pipelines.generation import TextToVideo
-from videogen.pipelines.output import BadClipsError
 from videogen.sampling.guidance_kinds import Guidance
 
 MAX_PSNR = 100.0  # of clips that come out equal
@@ -80,6 +82,8 @@ def explore(
         folder: Where everything is kept, see `ExplorationFolder`.
         model: Its name, for the report; a folder belongs to one model.
         show_progress: Whether to show a bar with the time left.
+
+    A clip that comes out blank or not finite counts as wrong; the other measures are of the good ones.
 
     Returns:
         The points that are done. Ctrl-C ends the exploration with those; `stopped` tells why.
@@ -143,11 +147,9 @@ def estimate_seconds(
     """
     first, maker = next(iter(grid)), PointMaker(pipeline)
     captions = [_as_prompt(prompt).caption for prompt in prompts[:batch_size]]
-    with suppress(BadClipsError):  # which is for the exploration to tell
-        maker.clips(first, captions[:1], [0])
+    maker.clips(first, captions[:1], [0])
     start = time.perf_counter()
-    with suppress(BadClipsError):
-        maker.clips(first, captions, range(len(captions)))
+    maker.clips(first, captions, range(len(captions)))
     seconds = (time.perf_counter() - start) / len(captions) / first.cost
     reference = Reference.of_model(pipeline, reference_steps) if reference_steps else None
     return seconds * _cost_of_a_clip(grid, reference) * len(prompts) * num_seeds
@@ -219,36 +221,37 @@ class _Run:
 
     def point(self, point: GridPoint, advance: Callable[[int], object]) -> PointResult:
         """Make and measure all clips of a point; tell `advance` of the passes that are done."""
-        try:
-            references = self.references(point, advance)
-            if not self._warm:
-                self.make(point, self.order[: self.batch_size])
-                self._warm = True
-            measured: list[ClipMeasures] = []
-            diversity: list[float] = []
-            alike: list[Tensor] = []  # clips of one prompt
-            for start in range(0, len(self.order), self.batch_size):
-                batch = slice(start, start + self.batch_size)
-                goals = None if references is None else references[batch]
-                clips, pixels = self.measure(point, self.order[batch], goals)
-                measured += clips
-                for place, clip in enumerate(pixels, start):
-                    prompt_idx, seed_idx = divmod(place, self.num_seeds)
+        references = self.references(point, advance)
+        if not self._warm:
+            self.make(point, self.order[: self.batch_size])
+            self._warm = True
+        measured: list[ClipMeasures] = []
+        diversity: list[float] = []
+        alike: list[Tensor] = []  # clips of one prompt
+        for start in range(0, len(self.order), self.batch_size):
+            batch = slice(start, start + self.batch_size)
+            goals = None if references is None else references[batch]
+            clips, pixels = self.measure(point, self.order[batch], goals)
+            measured += clips
+            for place, (clip, shown) in enumerate(zip(clips, pixels, strict=True), start):
+                prompt_idx, seed_idx = divmod(place, self.num_seeds)
+                alike = alike if seed_idx else []
+                if clip.failure is None:
+                    alike.append(shown.clamp(-1, 1) / 2)
                     if seed_idx == 0 and prompt_idx < NUM_SHOWN:
-                        self.show(f"{point.key}-{prompt_idx}", clip)
-                    alike = [*alike, clip.clamp(-1, 1) / 2] if seed_idx else [clip.clamp(-1, 1) / 2]
-                    if len(alike) == self.num_seeds > 1:
-                        diversity.append(pairwise_distance(torch.stack(alike)))
-                advance(point.cost * len(clips))
-            trajectory = self.trajectory(point, None if references is None else references[0])
-        except FloatingPointError as error:
-            return PointResult(point, failure=str(error))
+                        self.show(f"{point.key}-{prompt_idx}", shown)
+                if seed_idx == self.num_seeds - 1 and len(alike) > 1:
+                    diversity.append(pairwise_distance(torch.stack(alike)))
+            advance(point.cost * len(clips))
+        good = [place for place, clip in enumerate(measured) if clip.failure is None]
+        if not good:
+            reason = f"none of {len(measured)} clips is good: the first {measured[0].failure}"
+            return PointResult(point, tuple(measured), failure=reason)
+        trajectory = self.trajectory(point, good[0], None if references is None else references[good[0]])
         return PointResult(point, tuple(measured), tuple(diversity), trajectory)
 
-    def make(
-        self, point: GridPoint, clips: Sequence[tuple[int, int]], **options: Any
-    ) -> tuple[Tensor, Tensor]:
-        """Latents and pixels of clips `(prompt_idx, seed)`, see `PointMaker.clips`."""
+    def make(self, point: GridPoint, clips: Sequence[tuple[int, int]], **options: Any) -> MadeClips:
+        """Make clips `(prompt_idx, seed)`, see `PointMaker.clips`."""
         captions = [self.prompts[idx].caption for idx, _ in clips]
         return self.maker.clips(point, captions, [seed for _, seed in clips], **options)
 
@@ -258,32 +261,26 @@ class _Run:
         """A batch of clips `(prompt_idx, seed)`: their measures and their pixels `(B, 3, F, H, W)`."""
         start = time.perf_counter()
         with counted_passes(self.network) as passes:
-            latents, pixels = self.make(point, clips)
+            made = self.make(point, clips)
         seconds = time.perf_counter() - start
         goals = None if references is None else self.maker.decode(references)
+        bad_goals = {} if goals is None else find_bad_clips(pixels_to_frames(goals))
+        good = [place for place in range(len(clips)) if place not in made.bad_clips]
         measured = []
         for place, (prompt_idx, seed) in enumerate(clips):
-            prompt, clip = self.prompts[prompt_idx], pixels[place]
-            look = look_at(clip)
-            numbers: dict[str, Any] = {}
-            if references is not None and goals is not None:
-                numbers |= self.compare(clip, goals[place])
-                numbers["error"] = _distance(latents[place], references[place])
+            prompt, clip = self.prompts[prompt_idx], made.pixels[place]
+            numbers: dict[str, Any] = {"failure": made.bad_clips.get(place)}
+            if place in good:
+                numbers |= asdict(look_at(clip))
+                if references is not None and goals is not None and place not in bad_goals:
+                    numbers |= self.compare(clip, goals[place])
+                    numbers["error"] = _distance(made.latents[place], references[place])
             if prompt.objects:
-                numbers |= _judge(prompt, clip)
-            if place == 0:
+                numbers |= _judge(prompt, clip if place in good else torch.zeros_like(clip))
+            if place in good[:1]:
                 numbers |= {"seconds": seconds / len(clips), "passes": sum(passes)}
-            measured.append(
-                ClipMeasures(
-                    prompt_idx=prompt_idx,
-                    seed=seed,
-                    flicker=look.flicker,
-                    saturation=look.saturation,
-                    clipped=look.clipped,
-                    **numbers,
-                )
-            )
-        return measured, pixels
+            measured.append(ClipMeasures(prompt_idx, seed, **numbers))
+        return measured, made.pixels
 
     def compare(self, pixels: Tensor, reference: Tensor) -> dict[str, float]:
         """Distances of the pixels `(3, F, H, W)` of a clip to those of its reference."""
@@ -303,28 +300,39 @@ class _Run:
         if goal.key not in self._references:
             latents = self.folder.reference(goal.key)
             for start in range(0 if latents is None else len(latents), len(self.order), self.batch_size):
-                new, _ = self.make(goal, self.order[start : start + self.batch_size])
-                latents = new if latents is None else torch.cat([latents, new])
+                clips = self.order[start : start + self.batch_size]
+                made = self.make(goal, clips)
+                for place, reason in made.bad_clips.items():
+                    prompt_idx, seed = clips[place]
+                    named = f"{self.prompts[prompt_idx].caption!r} with seed {seed}"
+                    warnings.warn(
+                        f"the reference of {named} {reason}: nothing is compared with it", stacklevel=4
+                    )
+                latents = made.latents if latents is None else torch.cat([latents, made.latents])
                 self.folder.add_reference(goal.key, latents)
-                advance(goal.cost * len(new))
+                advance(goal.cost * len(clips))
             assert latents is not None
             self._references[goal.key] = latents
         return self._references[goal.key]
 
-    def trajectory(self, point: GridPoint, reference: Tensor | None) -> tuple[TrajectoryStep, ...]:
-        """The predicted clean clip along the way of the first clip, and some of these clips to look at."""
+    def trajectory(
+        self, point: GridPoint, place: int, reference: Tensor | None
+    ) -> tuple[TrajectoryStep, ...]:
+        """The predicted clean clip along the way of the clip at a place of the order; some are kept."""
         seen: list[tuple[float, Tensor]] = []
 
         def note(_: Any, __: int, timestep: Any, tensors: dict[str, Tensor]) -> dict[str, Any]:
             seen.append((float(timestep), tensors["predicted_latents"].cpu()))
             return {}
 
-        end, _ = self.make(
+        end = self.make(
             point,
-            self.order[:1],
+            self.order[place : place + 1],
             callback_on_step_end=note,
             callback_on_step_end_tensor_inputs=("predicted_latents",),
-        )
+        ).latents
+        if reference is not None and not bool(reference.isfinite().all()):
+            reference = None
         places = torch.linspace(0, len(seen) - 1, min(NUM_PICTURES, len(seen))).round().int().tolist()
         pictures = [self.maker.decode(seen[place][1])[0] for place in places]
         self.show(f"{point.key}-trajectory", torch.cat(pictures, dim=-1))

@@ -32,7 +32,7 @@ def exploration_page(exploration: Exploration) -> str:
     """The page; clips are animated WebP inside it."""
     setup = exploration.setup
     num_clips = len(setup["prompts"]) * len(setup["seeds"])
-    kept = [result for result in exploration.results if result.clips]
+    kept = [result for result in exploration.results if result.failure is None]
     title = f"Samplers of {setup['model']}"
     facts = (
         f"{len(exploration.results)} of {exploration.num_points} points, {num_clips} clips each "
@@ -53,6 +53,9 @@ def exploration_page(exploration: Exploration) -> str:
         parts += ["<h2>The clip as it is foreseen, from the first evaluation to the last</h2>"]
         parts += [trajectory_chart(kept[-_MAX_TRAJECTORIES:]).to_svg(), _trajectories(exploration, kept)]
     parts += ["<h2>All numbers</h2>", _table(exploration)]
+    notes = exploration.bad_clip_notes()
+    if notes:
+        parts += ["<h2>Bad clips</h2>", "<ul>", *(f"<li>{escape(note)}</li>" for note in notes), "</ul>"]
     parts += ["<h2>Prompts</h2>", "<ol>", *(f"<li>{escape(text)}</li>" for text in setup["prompts"]), "</ol>"]
     body = "\n".join(parts)
     return (
@@ -77,7 +80,7 @@ def _front(exploration: Exploration) -> Iterable[str]:
 
 def clip_table(exploration: Exploration) -> str:
     """A `div` with the clips that were kept, which play: a row for each point, a column for each prompt."""
-    results = [result for result in exploration.results if result.clips][:_MAX_CLIP_ROWS]
+    results = [result for result in exploration.results if result.failure is None][:_MAX_CLIP_ROWS]
     prompts = exploration.setup["prompts"][:NUM_SHOWN]
     head = "".join(f"<th>{escape(prompt)}</th>" for prompt in prompts)
     rows = "".join(

@@ -5,17 +5,36 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from videogen.codec.pixels import pixels_to_frames
 from videogen.exploration.grid import GridPoint
 from videogen.models.step_cache import StepCache
+from videogen.pipelines.checks import find_bad_clips
 from videogen.pipelines.generation import TextToVideo
+from videogen.pipelines.output import BadClipsError
 from videogen.sampling.guidance_kinds import parse_guidance
 from videogen.sampling.noise import seeded_generator
 from videogen.sampling.schedulers import make_scheduler
+
+
+@dataclass(frozen=True, eq=False)
+class MadeClips:
+    """The clips of one call.
+
+    Attributes:
+        latents: `(B, C, f, h, w)` float32 on the CPU.
+        pixels: `(B, 3, F, H, W)` likewise, not clamped.
+        bad_clips: For the index of each clip that shows nothing what is wrong with it, see `BadClipsError`.
+    """
+
+    latents: Tensor
+    pixels: Tensor
+    bad_clips: dict[int, str]
 
 
 class PointMaker:
@@ -33,7 +52,7 @@ class PointMaker:
     @torch.no_grad()
     def clips(
         self, point: GridPoint, captions: Sequence[str], seeds: Sequence[int], **options: Any
-    ) -> tuple[Tensor, Tensor]:
+    ) -> MadeClips:
         """Make some clips in one call; each is that of a call for it alone with its seed, but for rounding.
 
         Args:
@@ -41,24 +60,25 @@ class PointMaker:
             captions: Prompts, one for each clip.
             seeds: Of the noise, likewise.
             **options: More for the call.
-
-        Returns:
-            Latents `(B, C, f, h, w)` and pixels `(B, 3, F, H, W)`, neither clamped, float32 on the CPU.
         """
         pipeline = self.pipeline
         pipeline.scheduler = make_scheduler(point.scheduler, pipeline.prediction_type, self.trained)
-        latents = pipeline(
-            list(captions),
-            num_inference_steps=point.num_inference_steps,
-            guidance_scale=point.guidance_scale,
-            guidance=None if point.guidance is None else parse_guidance(point.guidance),
-            step_cache=None if point.cache is None else StepCache.parse(point.cache),
-            generator=[seeded_generator(seed) for seed in seeds],
-            output_type="latent",
-            return_dict=False,
-            **options,
-        )[0]
-        return latents.cpu(), self.decode(latents)
+        bad_clips: dict[int, str] = {}
+        try:
+            output = pipeline(
+                list(captions),
+                num_inference_steps=point.num_inference_steps,
+                guidance_scale=point.guidance_scale,
+                guidance=None if point.guidance is None else parse_guidance(point.guidance),
+                step_cache=None if point.cache is None else StepCache.parse(point.cache),
+                generator=[seeded_generator(seed) for seed in seeds],
+                output_type="latent",
+                **options,
+            )
+        except BadClipsError as error:
+            output, bad_clips = error.output, error.bad_clips
+        pixels = self.decode(output.frames)
+        return MadeClips(output.frames.cpu(), pixels, find_bad_clips(pixels_to_frames(pixels)) | bad_clips)
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:

@@ -62,13 +62,15 @@ class ClipMeasures:
         size: All sizes.
         motion: All motions.
         accuracy: All of these.
+        failure: What is wrong with a clip that came out blank or not finite; nothing is right in it, and
+            nothing else was measured.
     """
 
     prompt_idx: int
     seed: int
-    flicker: float
-    saturation: float
-    clipped: float
+    flicker: float | None = None
+    saturation: float | None = None
+    clipped: float | None = None
     seconds: float | None = None
     passes: float | None = None
     psnr: float | None = None
@@ -79,6 +81,7 @@ class ClipMeasures:
     size: bool | None = None
     motion: bool | None = None
     accuracy: bool | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,10 @@ class PointResult:
 
     Attributes:
         point: The settings.
-        clips: One for each prompt and seed; none if the point failed.
+        clips: One for each prompt and seed.
         diversity: For each prompt the mean difference of two of its clips, if there are several seeds.
-        trajectory: Of the first clip.
-        failure: Why there are no clips, as where latents became infinite.
+        trajectory: Of the first good clip.
+        failure: Why there is no good clip, as where latents became infinite.
     """
 
     point: GridPoint
@@ -113,6 +116,11 @@ class PointResult:
     diversity: tuple[float, ...] = ()
     trajectory: tuple[TrajectoryStep, ...] = ()
     failure: str | None = None
+
+    @property
+    def bad_clips(self) -> tuple[ClipMeasures, ...]:
+        """Those that came out blank or not finite."""
+        return tuple(clip for clip in self.clips if clip.failure is not None)
 
     def values(self, metric: str) -> list[float]:
         """All measured values of a key of `METRICS`: one a clip; of diversity a prompt, of time a batch."""
@@ -196,7 +204,8 @@ class Exploration:
         """One row for each point: settings, and of every metric the mean and the ends of its interval."""
         rows = []
         for result in self.results:
-            row = result.point.as_dict() | {"num_clips": len(result.clips), "failure": result.failure}
+            counts = {"num_clips": len(result.clips), "num_bad_clips": len(result.bad_clips)}
+            row = result.point.as_dict() | counts | {"failure": result.failure}
             for metric in METRICS:
                 measured = result.measured(metric)
                 row[metric] = None if measured is None else measured.mean
@@ -220,6 +229,9 @@ class Exploration:
     def pareto(self, x: str = "seconds", y: str | None = None) -> ParetoFront:
         """The front of a metric that costs and one that gains.
 
+        A bad clip is wrong, and so lowers accuracy; of other metrics it has none, and so only the points with
+        the fewest bad clips are looked at.
+
         Args:
             x: A key of `METRICS` of which less is better.
             y: One of which more is better; by default accuracy if it was measured, else PSNR.
@@ -232,9 +244,13 @@ class Exploration:
             known = [name for name, (_, more) in METRICS.items() if more is better]
             if metric not in known:
                 raise ValueError(f"`{axis}` must be one of {', '.join(known)}, got {metric!r}")
-        points = [(result, result.measured(x), result.measured(y)) for result in self.results]
-        costs = [math.inf if cost is None else cost.mean for _, cost, _ in points]
-        gains = [-math.inf if gain is None else gain.mean for _, _, gain in points]
+        fewest = min((len(result.bad_clips) for result in self.results if result.failure is None), default=0)
+        costs, gains = [], []
+        for result in self.results:
+            cost, gain = result.measured(x), result.measured(y)
+            counts = result.failure is None and (y in _SHARES or len(result.bad_clips) == fewest)
+            costs.append(math.inf if cost is None else cost.mean)
+            gains.append(-math.inf if gain is None or not counts else gain.mean)
         front = pareto_front(costs, gains)
         if not front:
             raise ValueError(f"no point has both {x!r} and {y!r} measured")
@@ -270,9 +286,23 @@ class Exploration:
                 METRICS[self.quality][0]: str(quality),
                 METRICS["seconds"][0]: round(seconds[best], 4),
                 "clips": len(best.clips),
+                **({"bad clips": len(best.bad_clips)} if best.bad_clips else {}),
                 **{name: self.setup[name] for name in ("device", "dtype", "batch_size")},
             },
         )
+
+    def bad_clip_notes(self) -> list[str]:
+        """A line for each bad clip, or for a point without a good one: which it is, and what is wrong."""
+        notes = []
+        for result in self.results:
+            found = [
+                f"the clip of {self.setup['prompts'][clip.prompt_idx]!r} with seed {clip.seed} {clip.failure}"
+                for clip in result.bad_clips
+            ]
+            notes += [
+                f"{result.point.label}: {text}" for text in ([result.failure] if result.failure else found)
+            ]
+        return notes
 
     def plot_pareto(self, x: str = "seconds", y: str | None = None) -> Drawing:
         """See `videogen.exploration.charts.pareto_chart`; notebooks show it, `to_png` gives a file."""

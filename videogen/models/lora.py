@@ -42,8 +42,10 @@ TARGETS = re.compile(
 
 _PEFT_PREFIX = "base_model.model."
 _PREFIX = re.compile(r"^(unet\.|base_model\.model\.)+")
-# Old names of the two factors, in diffusers before peft, beside the present ones.
-_FACTORS = {".lora_A.weight": 0, ".lora_B.weight": 1, ".lora.down.weight": 0, ".lora.up.weight": 1}
+# The two factors as peft names them, diffusers before peft, and kohya's scripts.
+_HALVES = ((".lora_A", ".lora.down", ".lora_down"), (".lora_B", ".lora.up", ".lora_up"))
+_FACTORS = {f"{name}.weight": half for half, names in enumerate(_HALVES) for name in names}
+_KOHYA_PREFIX = "lora_unet_"  # before the name of a module, whose dots are underscores there
 _ALPHA = ".alpha"
 _FACTOR_DTYPES = (
     *(torch.float64, torch.float32, torch.float16, torch.bfloat16),
@@ -172,7 +174,7 @@ def lora_files(path: str | Path) -> list[Path]:
 
 
 def read_lora(path: str | Path) -> Lora:
-    """Read adapters that we, diffusers or peft wrote.
+    """Read adapters that we, diffusers, peft or kohya's scripts wrote.
 
     Args:
         path: The file, or the folder that holds `pytorch_lora_weights.safetensors` (diffusers' and ours) or
@@ -239,6 +241,29 @@ def _read_factors(
     return {module: (found[0], found[1]) for module, found in halves.items()}, alphas
 
 
+def adapted_weights(denoiser: nn.Module, lora: Lora) -> dict[str, Tensor]:
+    """The weights of a denoiser that adapters change, by the names of the adapters.
+
+    Raises:
+        ValueError: If the adapters do not fit the denoiser.
+    """
+    modules = dict(denoiser.named_modules())
+    modules |= {_KOHYA_PREFIX + name.replace(".", "_"): module for name, module in modules.items()}
+    weights = {}
+    for name, (a, b) in lora.factors.items():
+        weight = getattr(modules.get(name), "weight", None)
+        if not isinstance(weight, Tensor):
+            raise ValueError(f"{lora.path} was made for another model: this one has no {name}")
+        fits = (b.shape[0], *a.shape[1:]) == tuple(weight.shape) and b.shape[1] == a.shape[0]
+        if not fits or b[0, 0].numel() != 1:
+            raise ValueError(
+                f"{lora.path} was made for another model: its factors of {name} are {tuple(a.shape)} and "
+                f"{tuple(b.shape)}, the weight is {tuple(weight.shape)}"
+            )
+        weights[name] = weight
+    return weights
+
+
 def merge_lora(denoiser: nn.Module, lora: Lora, scale: float = 1.0) -> None:
     """Add adapters to the weights of a denoiser; several stack.
 
@@ -250,20 +275,9 @@ def merge_lora(denoiser: nn.Module, lora: Lora, scale: float = 1.0) -> None:
     Raises:
         ValueError: If the adapters do not fit the denoiser, which is then unchanged.
     """
-    modules = dict(denoiser.named_modules())
-    for name, (a, b) in lora.factors.items():
-        weight = getattr(modules.get(name), "weight", None)
-        if not isinstance(weight, Tensor):
-            raise ValueError(f"{lora.path} was made for another model: this one has no {name}")
-        fits = (b.shape[0], *a.shape[1:]) == tuple(weight.shape) and b.shape[1] == a.shape[0]
-        if not fits or b[0, 0].numel() != 1:
-            raise ValueError(
-                f"{lora.path} was made for another model: its factors of {name} are {tuple(a.shape)} and "
-                f"{tuple(b.shape)}, the weight is {tuple(weight.shape)}"
-            )
     with torch.no_grad():
-        for name, (a, b) in lora.factors.items():
-            weight = modules[name].weight
+        for name, weight in adapted_weights(denoiser, lora).items():
+            a, b = lora.factors[name]
             product = b.float().flatten(1) @ a.float().flatten(1)
             change = scale * lora.scales[name] * product.view(weight.shape)
             weight.copy_(weight.float() + change.to(weight.device))

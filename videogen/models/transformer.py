@@ -213,7 +213,7 @@ class FlowHead(nn.Module):
         Contexts are `(1, M, D)`, or `(2, M, D)` with those of the negative prompts first.
         """
         rows = contexts.flatten(0, 1)
-        times = torch.linspace(1, 0, num_steps + 1, device=noise.device)
+        times = torch.linspace(1, 0, num_steps + 1, device=noise.device, dtype=torch.float32)
 
         def velocity(tokens: Tensor, time: Tensor) -> Tensor:
             repeated = tokens.repeat(len(contexts), 1)

@@ -80,7 +80,9 @@ def grid_of(size: tuple[int, int, int]) -> tuple[int, int, int]:
 def random_frequencies() -> Tensor:
     """The frequencies `(3, POSITION_FREQUENCIES)` of `fourier_features`, the same ones always."""
     generator = torch.Generator().manual_seed(0)
-    return _POSITION_BANDWIDTH * torch.randn(3, POSITION_FREQUENCIES, generator=generator, device="cpu")
+    return _POSITION_BANDWIDTH * torch.randn(
+        3, POSITION_FREQUENCIES, generator=generator, device="cpu", dtype=torch.float32
+    )
 
 
 def fourier_features(places: Tensor, frequencies: Tensor) -> Tensor:

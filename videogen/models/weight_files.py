@@ -15,12 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 WEIGHTS_NAME = "diffusion_pytorch_model"  # as diffusers calls its files, before the suffix
-_SAFETENSORS = (
-    ".safetensors",
-    ".safetensors.index.json",
-    ".fp16.safetensors",
-    ".safetensors.index.fp16.json",
-)
+_SAFETENSORS = (".safetensors", ".safetensors.index.json")
 _PICKLES = (".bin", ".fp16.bin")
 _PICKLE_MARKS = (b"PK", b"\x80")  # how the files begin that torch has written, with zip archives and before
 MAX_NAMED = 3  # how many of the tensors that do not fit an error names
@@ -29,7 +24,7 @@ MAX_NAMED = 3  # how many of the tensors that do not fit an error names
 def find_weights(folder: Path, name: str = WEIGHTS_NAME, *, pickle_name: str | None = None) -> list[Path]:
     """The files that hold the weights of a network; if there are shards, their index comes first.
 
-    Safetensors come before pickles, full precision before the variant `fp16`.
+    Safetensors come before pickles, and a variant such as `fp16` is only taken where there is nothing else.
 
     Args:
         folder: The network's own folder.
@@ -37,9 +32,17 @@ def find_weights(folder: Path, name: str = WEIGHTS_NAME, *, pickle_name: str | N
         pickle_name: Of the pickles, without suffix, where such files may be opened.
 
     Raises:
-        ValueError: If there is no file of weights, or an index names shards that are not there.
+        ValueError: If there is no file of weights, there are several variants alone, or an index names shards
+            that are not there.
     """
     candidates = [name + suffix for suffix in _SAFETENSORS]
+    if not any((folder / file).exists() for file in candidates):
+        patterns = (f"{name}.*.safetensors", f"{name}.safetensors.index.*.json")
+        found = sorted(path.name for pattern in patterns for path in folder.glob(pattern))
+        variants = [file for file in found if "-of-" not in file]  # shards are known by their index
+        if len(variants) > 1:
+            raise ValueError(f"{folder} holds several variants: keep one of {', '.join(variants)}")
+        candidates += variants
     if pickle_name is not None:
         candidates += [pickle_name + suffix for suffix in _PICKLES]
     for file in candidates:

@@ -22,7 +22,10 @@ def seeded_generator(seed: int, index: int = 0, device: torch.device | str = "cp
 def sample_noise(shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
     """Standard normal noise, `(len(generators), *shape)` float32, each item from its own generator."""
     return torch.stack(
-        [torch.randn(*shape, generator=generator, device=generator.device) for generator in generators]
+        [
+            torch.randn(*shape, generator=generator, device=generator.device, dtype=torch.float32)
+            for generator in generators
+        ]
     )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from videogen.sampling.gaussian import GaussianDenoiser
+from videogen.sampling.noise import sample_noise
 from videogen.sampling.schedulers import (
     FLOW_TIMESTEPS,
     SCHEDULERS,
@@ -50,7 +51,10 @@ _SCHEDULER_ERRORS = (ArithmeticError, AssertionError, LookupError, RuntimeError,
 
 
 def fitted_scheduler(
-    scheduler: SchedulerMixin, prediction_type: str, trained: SchedulerMixin
+    scheduler: SchedulerMixin,
+    prediction_type: str,
+    trained: SchedulerMixin,
+    num_inference_steps: int | None = None,
 ) -> SchedulerMixin:
     """A copy of a scheduler for one call, which is known to lead from noise to the clip.
 
@@ -61,9 +65,10 @@ def fitted_scheduler(
         scheduler: Left as it is.
         prediction_type: What the denoiser predicts, a key of `SCHEDULERS`.
         trained: The model's own scheduler, whose noise schedule the denoiser was trained with.
+        num_inference_steps: Of the call, if it is known: some schedulers have a least or a largest number.
 
     Raises:
-        ValueError: If the scheduler does not fit, with the reason.
+        ValueError: If the scheduler does not fit, or has not so many steps, with the reason.
     """
     scheduler = copy.deepcopy(scheduler)
     kind, config = type(scheduler), scheduler.config  # type: ignore[attr-defined]
@@ -93,6 +98,15 @@ def fitted_scheduler(
             f"{prediction_type!r}{_settings_of(scheduler)}: on data whose only clip is known it ends "
             f"{distance:.2g} away from it; {hint}"
         )
+    if num_inference_steps is not None:
+        try:
+            if run_trial(scheduler, prediction_type, trained, num_inference_steps) == torch.inf:
+                raise FloatingPointError("what it gives is not finite")
+        except _SCHEDULER_ERRORS as error:
+            raise ValueError(
+                f"`num_inference_steps` {num_inference_steps} cannot be used with `scheduler` "
+                f"{kind.__name__}{_settings_of(scheduler)}: {error}"
+            ) from error
     return scheduler
 
 
@@ -107,13 +121,13 @@ def run_trial(
     scheduler = copy.deepcopy(scheduler)
     config = trained.config  # type: ignore[attr-defined]
     bound = config.get("clip_sample_range", 1.0) if config.get("clip_sample", False) else 2.0
-    clip = torch.linspace(-bound, bound, 16).view(1, 1, 1, 4, 4)
+    clip = torch.linspace(-bound, bound, 16, device="cpu", dtype=torch.float32).view(1, 1, 1, 4, 4)
     is_flow = prediction_type == "flow_prediction"
     alphas_cumprod: Tensor | None = None if is_flow else trained.alphas_cumprod  # type: ignore[attr-defined]
     denoiser = GaussianDenoiser(clip, 1e-6, prediction_type, alphas_cumprod)
     generator = torch.Generator().manual_seed(0)
     set_timesteps(scheduler, num_steps, torch.device("cpu"))
-    latents = torch.randn(clip.shape, generator=generator) * initial_noise_sigma(scheduler)
+    latents = sample_noise(clip.shape[1:], [generator]) * initial_noise_sigma(scheduler)
     extras = step_arguments(scheduler, [generator])
     for timestep in scheduler.timesteps:  # type: ignore[attr-defined]
         prediction = denoiser(scale_model_input(scheduler, latents, timestep), timestep)
@@ -136,9 +150,13 @@ def _check_noise_schedule(scheduler: SchedulerMixin, is_flow: bool, trained: Sch
     own: Tensor = scheduler.alphas_cumprod  # type: ignore[attr-defined]
     expected: Tensor = trained.alphas_cumprod  # type: ignore[attr-defined]
     if own.shape != expected.shape or not torch.allclose(own, expected, rtol=0, atol=1e-5):
+        # Spelled out, as `from_config` leaves out what is the default of the class that the config is from.
+        said = trained.config  # type: ignore[attr-defined]
+        names = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
+        settings = ", ".join(f"{key}={said[key]!r}" for key in names if key in said)
         raise ValueError(
             f"`scheduler` {name} has another noise schedule than the model was trained with: make it with "
-            f"{name}.from_config(pipeline.scheduler.config)"
+            f"{name}.from_config(pipeline.scheduler.config, {settings})"
         )
 
 

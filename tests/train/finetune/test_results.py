@@ -85,6 +85,16 @@ def test_previews_are_clips_of_the_prompts(make: Any) -> None:
 
 
 @torch.no_grad()
+def test_a_blank_preview_does_not_stop_a_run(make: Any) -> None:
+    objective = make("flow", "new", lora_rank=2, validation_prompts=("a running dog", "a red circle")).eval()
+    for parameter in objective.pipeline().vae.decoder.conv_out.parameters():
+        parameter.zero_()
+    with pytest.warns(UserWarning, match="a preview came out bad: clip 0 is blank"):
+        previews = objective.preview()
+    assert [clip.shape for _, clip in previews] == [(8, 16, 16, 3)] * 2
+
+
+@torch.no_grad()
 def test_the_distance_of_previews_to_the_dataset(make: Any) -> None:
     objective = make("flow")
     dataset, codec = objective.dataset, objective.pipeline().codec
