@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from videogen.codec.contract import Codec, check_multiple, codec_hash
 from videogen.codec.pixels import frames_to_pixels
 from videogen.data.footage.captions import Captions, read_captions
-from videogen.data.footage.decoding import UnreadableVideoError, fault_text
 from videogen.data.footage.discovery import FoundFootage, Problem, find_footage
+from videogen.data.footage.frames import UnreadableVideoError, fault_text
 from videogen.data.footage.inspection import Inspection, file_sha256, inspect_video
 from videogen.data.footage.planning import FootageSettings, PlannedClip, VideoPlan, plan_videos
 from videogen.data.footage.reading import in_threads, read_clips

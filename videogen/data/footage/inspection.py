@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from videogen.data.footage.decoding import (
+from videogen.data.footage.decoding import decode_frames
+from videogen.data.footage.frames import (
     Colour,
     DecodedFrame,
     LostPacketsError,
     UnreadableVideoError,
     VideoFormat,
-    decode_frames,
 )
 from videogen.data.footage.scenes import CutFinder
 from videogen.data.footage.sequences import DEFAULT_PICTURE_FPS, PictureSequence

@@ -6,7 +6,8 @@ import itertools
 from enum import Enum
 from pathlib import Path
 
-from videogen.data.footage.decoding import UnreadableVideoError, decode_frames
+from videogen.data.footage.decoding import decode_frames
+from videogen.data.footage.frames import UnreadableVideoError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _STILLS = (b"\xff\xd8\xff", b"II*\0", b"MM\0*")  # JPEG and TIFF, which many cameras' raw formats are too
