@@ -43,6 +43,7 @@ from videogen.data.footage.store import (
     write_index,
     written_whole,
 )
+from videogen.folder_lock import locked
 from videogen.text.contract import PromptEncoder
 from videogen.text.encoder import TextEncoder
 from videogen.train.footage_encoders import FootageEncoders
@@ -110,8 +111,8 @@ def prepare_footage(
             if a video can no longer be read when it is to be encoded.
 
     Raises:
-        ValueError: If an argument is wrong, the footage holds no video, or no video gives a clip, of which
-            the report says why.
+        ValueError: If an argument is wrong, another process prepares into the same folder, the footage holds
+            no video, or no video gives a clip, of which the report says why.
         FloatingPointError: If a clip or a caption is encoded to NaN or infinity.
         OSError: If a file cannot be written.
     """
@@ -121,40 +122,41 @@ def prepare_footage(
         raise ValueError(f"`num_workers` must be at least 1, got {num_workers}")
     found = find_footage(folder)
     captions = read_captions(found)
-    inspections = inspect_footage(found, Path(out), settings, num_workers, on_progress)
-    plans = plan_videos(inspections, captions.of, (*found.problems, *captions.problems), settings)
+    with locked(Path(out), "out"):
+        inspections = inspect_footage(found, Path(out), settings, num_workers, on_progress)
+        plans = plan_videos(inspections, captions.of, (*found.problems, *captions.problems), settings)
 
-    def tell(plans: Sequence[VideoPlan]) -> FootageReport:
-        advice = [*_unused_rows(captions), *_unknown_words(plans, encoders.text_encoder)]
-        report = make_report(found, plans, settings, encoders.codec.compression, encoders.name, advice)
-        with written_whole(Path(out) / REPORT_NAME) as temporary:
-            temporary.write_text(report_page(report), encoding="utf-8", errors="backslashreplace")
-        on_report(report)
-        if not report.num_clips:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
-            raise ValueError(
-                f"no video of {str(folder)!r} gives a clip ({reasons}): see {Path(out) / REPORT_NAME}"
-            )
-        return report
+        def tell(plans: Sequence[VideoPlan]) -> FootageReport:
+            advice = [*_unused_rows(captions), *_unknown_words(plans, encoders.text_encoder)]
+            report = make_report(found, plans, settings, encoders.codec.compression, encoders.name, advice)
+            with written_whole(Path(out) / REPORT_NAME) as temporary:
+                temporary.write_text(report_page(report), encoding="utf-8", errors="backslashreplace")
+            on_report(report)
+            if not report.num_clips:
+                reasons = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
+                raise ValueError(
+                    f"no video of {str(folder)!r} gives a clip ({reasons}): see {Path(out) / REPORT_NAME}"
+                )
+            return report
 
-    report = tell(plans)
-    if not encode:
-        return PreparedFootage(report, 0, 0)
-    maker = _CacheMaker(found, Path(out), settings, encoders, on_progress)
-    clips = [clip for plan in plans for clip in plan.clips]
-    num_encoded, failed = maker.encode_clips(clips, num_workers, keep_pixels)
-    if failed:
-        plans = [
-            replace(plan, clips=(), dropped=(*plan.dropped, failed[plan.name]))
-            if plan.name in failed
-            else plan
-            for plan in plans
-        ]
         report = tell(plans)
+        if not encode:
+            return PreparedFootage(report, 0, 0)
+        maker = _CacheMaker(found, Path(out), settings, encoders, on_progress)
         clips = [clip for plan in plans for clip in plan.clips]
-    maker.encode_captions(clips)
-    write_index(Path(out), maker.index(clips))
-    return PreparedFootage(report, num_encoded, len(clips) - num_encoded)
+        num_encoded, failed = maker.encode_clips(clips, num_workers, keep_pixels)
+        if failed:
+            plans = [
+                replace(plan, clips=(), dropped=(*plan.dropped, failed[plan.name]))
+                if plan.name in failed
+                else plan
+                for plan in plans
+            ]
+            report = tell(plans)
+            clips = [clip for plan in plans for clip in plan.clips]
+        maker.encode_captions(clips)
+        write_index(Path(out), maker.index(clips))
+        return PreparedFootage(report, num_encoded, len(clips) - num_encoded)
 
 
 def inspect_footage(
