@@ -164,7 +164,7 @@ class _Walk:
         suffix = path.suffix.lower()
         if suffix in VIDEO_SUFFIXES:
             self.videos.append(self._name(path))
-        elif path.name in METADATA_NAMES:
+        elif path.name.lower() in METADATA_NAMES:
             self.metadata.append(self._name(path))
         elif suffix in CAPTION_SUFFIXES:
             self.captions.append(self._name(path))
