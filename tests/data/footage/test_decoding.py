@@ -9,7 +9,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from tests.videos import (
     ffmpeg_pictures,
@@ -399,3 +399,42 @@ def test_numbered_pictures_are_decoded_exactly_at_the_given_rate(
     for idx, (frame, expected) in enumerate(zip(decoded, frames, strict=True)):
         np.testing.assert_array_equal(frame.rgb(BLACK), expected)
         assert (frame.start, frame.duration) == (Fraction(idx * 2, 25), Fraction(2, 25))
+
+
+@pytest.mark.parametrize("suffix", ["bmp", "tif", "tga", "ppm", "webp", "gif", "exr", "avif", "jpg"])
+def test_numbered_pictures_of_all_formats_are_decoded(tmp_path: Path, suffix: str) -> None:
+    frames = moving_bar(9)
+    for number, frame in enumerate(frames, start=1000):
+        path = tmp_path / f"a_{number}.{suffix}"
+        if suffix == "exr":
+            Image.fromarray(frame).save(tmp_path / "a.png")
+            run_ffmpeg("-i", str(tmp_path / "a.png"), str(path))
+        else:
+            Image.fromarray(frame).save(path)
+    decoded = decode(tmp_path / f"a_[1000-1008].{suffix}")
+    assert [frame.start for frame in decoded] == [Fraction(idx, 25) for idx in range(9)]
+    for frame, expected in zip(decoded, frames, strict=True):
+        assert np.abs(frame.rgb(BLACK).astype(int) - expected).mean() < 16
+        assert (frame.format.container, frame.format.rate) == ("image2", 25)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_as_ffmpeg_turns_them(tmp_path: Path, orientation: int) -> None:
+    """Cameras state it in Exif, of which PyAV below 19 knows nothing."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "0.jpg"
+    Image.fromarray(moving_bar(1)[0]).save(path, exif=exif, quality=95, subsampling=0)
+    (frame,) = decode(path)
+    shown = ffmpeg_pictures(path, frame.format.height, frame.format.width)[0]
+    assert np.abs(frame.rgb(BLACK).astype(int) - shown).max() <= 3
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(path)))
+    assert np.abs(frame.rgb(BLACK).astype(int) - upright).max() <= 3
+
+
+def test_a_picture_of_another_size_is_named(tmp_path: Path) -> None:
+    for number in range(8):
+        Image.fromarray(moving_bar(1, 48, 64 if number < 5 else 48)[0]).save(tmp_path / f"{number}.png")
+    assert error_of(tmp_path / "[0-7].png") == "changes its size from 64x48 to 48x48 at 5.png"
+    (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:60])
+    assert error_of(tmp_path / "[0-7].png").startswith("3.png: ")

@@ -47,7 +47,7 @@ def decode_frames(path: Path, picture_fps: float = DEFAULT_PICTURE_FPS) -> Itera
     """
     sequence = PictureSequence.of(path)
     if sequence is not None:
-        frames = decode_stream(path, sequence, picture_fps)
+        frames = _decode_sequence(sequence, picture_fps)
     else:
         magic = _first_bytes(path)
         if magic[:4] == b"RIFF" and magic[8:] == b"WEBP":
@@ -72,6 +72,24 @@ def decode_frames(path: Path, picture_fps: float = DEFAULT_PICTURE_FPS) -> Itera
         raise UnreadableVideoError(f"not a readable video: {message}") from error
     if not num_frames:
         raise UnreadableVideoError("holds no frame that can be decoded")
+
+
+def _decode_sequence(sequence: PictureSequence, fps: float) -> Iterator[DecodedFrame]:
+    rate = Fraction(fps).limit_denominator(1001)
+    size = None
+    for idx, file in enumerate(sequence.files):
+        try:
+            frame = next(decode_frames(file))
+        except UnreadableVideoError as error:
+            raise UnreadableVideoError(f"{file.name}: {error}") from error
+        video_format = replace(frame.format, container="image2", rate=rate)
+        size = size or (video_format.width, video_format.height)
+        if size != (video_format.width, video_format.height):
+            raise UnreadableVideoError(
+                f"changes its size from {size[0]}x{size[1]} to {video_format.width}x{video_format.height} "
+                f"at {file.name}"
+            )
+        yield replace(frame, format=video_format, start=idx / rate, duration=1 / rate)
 
 
 def _first_bytes(path: Path) -> bytes:

@@ -19,10 +19,10 @@ from videogen.data.footage.frames import (
     VideoFormat,
     on_background,
 )
-from videogen.data.footage.sequences import DEFAULT_PICTURE_FPS, PictureSequence
 
 _TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273, table 3
 _UNSPECIFIED = 2  # the same, colour matrix
+_UNNAMED_SIDE_DATA = range(28, 48)  # from FFmpeg's AV_FRAME_DATA_LCEVC on; 31 is that of cameras, Exif
 _OPAQUE = 255
 _MATRIX_ROUNDING = 1  # degrees, as FFmpeg's command line allows
 
@@ -49,23 +49,16 @@ class _VideoFrame(DecodedFrame):
         return on_background(np.rot90(picture, turns), background)
 
 
-def decode_stream(
-    path: Path, sequence: PictureSequence | None = None, picture_fps: float = DEFAULT_PICTURE_FPS
-) -> Iterator[DecodedFrame]:
-    """Every frame of a video file or of a picture sequence, for `decode_frames`."""
-    # As a `file:`, or a colon in a relative name would begin a protocol, a network one even.
-    url, file_format, options = f"file:{path.absolute()}", None, {}
-    if sequence is not None:
-        url, file_format = f"file:{sequence.pattern}", "image2"
-        options = {"framerate": str(picture_fps), "start_number": sequence.first}
-    with _opened(url, format=file_format, options=options) as container:
+def decode_stream(path: Path) -> Iterator[DecodedFrame]:
+    """Every frame of a file, for `decode_frames`."""
+    with _opened(path) as container:
         streams = _streams_of_pictures(container)
         if not streams:
             others = "audio only" if container.streams.audio else "no stream of pictures"
             raise UnreadableVideoError(f"holds no video ({others})")
         stream = streams[0]
         if len(streams) > 1:
-            moving_idx = _moving_stream_idx(url)
+            moving_idx = _moving_stream_idx(path)
             stream = next(stream for stream in streams if stream.index == moving_idx)
         if stream.codec_context is None:
             raise UnreadableVideoError("its header names no format of pictures that can be decoded")
@@ -85,14 +78,16 @@ def decode_stream(
             yield _VideoFrame(start, duration, video_format, frame, follows_loss=follows_loss)
 
 
-def _opened(url: str, **settings: Any) -> Any:
+def _opened(path: Path) -> Any:
     try:
         import av
     except ImportError as error:
         raise ImportError("reading footage needs PyAV: pip install 'videogen[train]'") from error
-    if int(av.__version__.partition(".")[0]) < 19:  # later ones take titles in any encoding, unasked
-        settings["metadata_errors"] = "replace"
-    return av.open(url, mode="r", **settings)
+    # Later ones take titles in any encoding, unasked.
+    settings = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    # As a `file:`, or a colon in a relative name would begin a protocol, a network one even. And a % in the
+    # name of a picture does not stand for a number.
+    return av.open(f"file:{path.absolute()}", mode="r", options={"pattern_type": "none"}, **settings)
 
 
 def _decode_packets(path: Path, container: Any, stream: Any) -> Iterator[tuple[Any, bool]]:
@@ -155,13 +150,13 @@ def _streams_of_pictures(container: Any) -> list[Any]:
     return [stream for stream in container.streams.video if not stream.disposition & beside]
 
 
-def _moving_stream_idx(url: str) -> int:
+def _moving_stream_idx(path: Path) -> int:
     """Index of the first stream with more than one picture, or of the first of all.
 
     A still that is not marked as a cover may precede the video, and containers need not say how many pictures
     a stream has. So packets are counted, without decoding, until the first stream has a second one.
     """
-    with _opened(url) as container:
+    with _opened(path) as container:
         streams = _streams_of_pictures(container)
         counts = dict.fromkeys((stream.index for stream in streams), 0)
         first = streams[0].index
@@ -199,9 +194,7 @@ def _format_of(frame: Any, stream: Any, container: Any) -> VideoFormat:
         mirrored=mirrored,
         pixel_aspect=1 / aspect if sideways else aspect,
         bit_depth=frame.format.components[0].bits,
-        # FFmpeg gives every GIF transparency, and of most nothing is transparent.
-        has_alpha=_has_alpha(frame)
-        and (name != "gif" or frame.to_ndarray(format="rgba")[..., 3].min() < _OPAQUE),
+        has_alpha=_has_alpha(frame) and (name != "gif" or _shows_background(frame)),
         transfer=_TRANSFERS.get(int(frame.color_trc), ""),
         interlaced=frame.interlaced_frame,
         rate=stream.average_rate or stream.guessed_rate or Fraction(0),
@@ -212,9 +205,30 @@ def _has_alpha(frame: Any) -> bool:
     return any(component.is_alpha for component in frame.format.components)
 
 
+def _shows_background(frame: Any) -> bool:
+    """Whether something of a frame is transparent, as of most GIFs nothing is, all of which may be."""
+    return bool(frame.to_ndarray(format="rgba")[..., 3].min() < _OPAQUE)
+
+
+def _with_named_side_data(frame: Any) -> Any:
+    from av.filter import Graph
+
+    graph = Graph()
+    shape = {"width": frame.width, "height": frame.height, "format": frame.format}
+    others = [graph.add("sidedata", f"mode=delete:type={kind}") for kind in _UNNAMED_SIDE_DATA]
+    nodes = (graph.add_buffer(**shape, time_base=Fraction(1)), *others, graph.add("buffersink"))
+    graph.link_nodes(*nodes).configure()
+    graph.push(frame)
+    return graph.pull()
+
+
 def _orientation(frame: Any) -> tuple[int, bool]:
     """`rotation` and `mirrored` by the display matrix, which maps (x, y) to (ax + cy, bx + dy)."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        side_data = frame.side_data
+    except ValueError:  # PyAV below 19 takes none of it where one is of a kind that it has no name for
+        side_data = _with_named_side_data(frame).side_data
+    data = side_data.get("DISPLAYMATRIX")
     if data is None:
         return 0, False
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
