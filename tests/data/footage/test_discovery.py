@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.videos import moving_bar, write_audio, write_pictures, write_video
+from tests.videos import moving_bar, run_ffmpeg, write_audio, write_pictures, write_video
 from videogen.data.footage.discovery import describe_ignored, find_footage
 
 
