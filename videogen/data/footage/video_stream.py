@@ -95,6 +95,7 @@ def _decode_packets(path: Path, container: Any, stream: Any) -> Iterator[tuple[A
     decoder = _alpha_decoder(stream)
     listed = max((entry.timestamp for entry in stream.index_entries), default=0)
     num_frames, num_ticks, last_packet = 0, 0, None
+    places: list[int] = []
     losses: list[int] = []  # frames before each
     lost = follows_loss = False
     is_transport_stream = container.format.name == "mpegts"
@@ -114,6 +115,7 @@ def _decode_packets(path: Path, container: Any, stream: Any) -> Iterator[tuple[A
         if packet.size:
             last_packet = packet
             num_ticks += packet.duration or 0
+            places.append(packet.dts)
         if not lost:
             frames = decoder.decode(packet)
         for frame in frames:
@@ -122,6 +124,9 @@ def _decode_packets(path: Path, container: Any, stream: Any) -> Iterator[tuple[A
                 lost = True
                 losses = losses or [num_frames]
                 break
+            if container.format.name == "avi" and num_frames < len(places):
+                # It states the order of decoding alone: pictures that are shown in another one swap places.
+                frame.pts, frame.time_base = places[num_frames], stream.time_base
             yield frame, follows_loss
             follows_loss = False
             num_frames += 1
