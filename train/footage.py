@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from videogen.codec.contract import Codec, check_multiple, codec_hash
 from videogen.codec.pixels import frames_to_pixels
-from videogen.data.footage.captions import Captions, read_captions
+from videogen.data.footage.captions import read_captions
 from videogen.data.footage.discovery import FoundFootage, Problem, find_footage
 from videogen.data.footage.frames import UnreadableVideoError, fault_text
 from videogen.data.footage.inspection import Inspection, file_sha256, inspect_video
@@ -50,8 +50,6 @@ from videogen.train.footage_encoders import FootageEncoders
 
 CACHE_VERSION = 1
 """Part of the name of everything encoded: to be raised when the same input is encoded differently."""
-
-_MAX_UNUSED_ROWS = 8  # that are told one by one
 
 ProgressCallback = Callable[[str, int, int], None]
 
@@ -127,7 +125,7 @@ def prepare_footage(
         plans = plan_videos(inspections, captions.of, (*found.problems, *captions.problems), settings)
 
         def tell(plans: Sequence[VideoPlan]) -> FootageReport:
-            advice = [*_unused_rows(captions), *_unknown_words(plans, encoders.text_encoder)]
+            advice = [*captions.advice(), *_unknown_words(plans, encoders.text_encoder)]
             report = make_report(found, plans, settings, encoders.codec.compression, encoders.name, advice)
             with written_whole(Path(out) / REPORT_NAME) as temporary:
                 temporary.write_text(report_page(report), encoding="utf-8", errors="backslashreplace")
@@ -375,16 +373,6 @@ class _CacheMaker:
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _unused_rows(captions: Captions) -> list[str]:
-    """What to change about tables that speak of a video more than once."""
-    rows = captions.unused_rows
-    if not rows:
-        return []
-    num_rows = "1 row of a table is" if len(rows) == 1 else f"{len(rows)} rows of tables are"
-    shown = "; ".join((*rows[:_MAX_UNUSED_ROWS], *(["..."] if len(rows) > _MAX_UNUSED_ROWS else [])))
-    return [f"{num_rows} not used, as an earlier one speaks of the same video: {shown}."]
 
 
 def _unknown_words(plans: Sequence[VideoPlan], text_encoder: PromptEncoder) -> list[str]:

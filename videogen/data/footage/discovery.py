@@ -77,7 +77,8 @@ def find_footage(folder: str | os.PathLike[str]) -> FoundFootage:
     walk.look_into(root)
     found = walk.found()
     if not found.videos and not found.problems:
-        passed_over = describe_ignored(found.ignored) or "it is empty"
+        captions = "only captions" if found.captions or found.metadata else "it is empty"
+        passed_over = describe_ignored(found.ignored) or captions
         raise ValueError(f"`folder` {str(root)!r} holds no video file: {passed_over}")
     return found
 
