@@ -415,7 +415,7 @@ def test_numbered_pictures_of_all_formats_are_decoded(tmp_path: Path, suffix: st
     assert [frame.start for frame in decoded] == [Fraction(idx, 25) for idx in range(9)]
     for frame, expected in zip(decoded, frames, strict=True):
         assert np.abs(frame.rgb(BLACK).astype(int) - expected).mean() < 16
-        assert (frame.format.container, frame.format.rate) == ("image2", 25)
+        assert (frame.format.container, frame.format.rate) == ("image2", Fraction(25))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -84,7 +84,7 @@ def _opened(path: Path) -> Any:
     except ImportError as error:
         raise ImportError("reading footage needs PyAV: pip install 'videogen[train]'") from error
     # Later ones take titles in any encoding, unasked.
-    settings = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
+    settings: Any = {"metadata_errors": "replace"} if int(av.__version__.partition(".")[0]) < 19 else {}
     # As a `file:`, or a colon in a relative name would begin a protocol, a network one even. And a % in the
     # name of a picture does not stand for a number.
     return av.open(f"file:{path.absolute()}", mode="r", options={"pattern_type": "none"}, **settings)
