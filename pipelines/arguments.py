@@ -19,6 +19,7 @@ from diffusers.schedulers.scheduling_utils import SchedulerMixin
 from torch import Tensor
 
 from videogen.models.step_cache import StepCache
+from videogen.prompt_text import one_line
 from videogen.sampling.guidance_kinds import Guidance, parse_guidance
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
@@ -54,16 +55,17 @@ def read_scale(name: str, value: Any) -> float:
 
 
 def read_texts(name: str, value: Any) -> list[str]:
-    """Reads a string, or a list of them, as a list."""
+    """Reads a string, or a list of them, as a list of texts as `one_line` gives them."""
     texts = [value] if isinstance(value, str) else value
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"`{name}` must be a string or a list of strings, got {_shown(value)}")
-    return list(texts)
+    return [one_line(text, f"`{name}`") for text in texts]
 
 
 def read_text_or_texts(name: str, value: Any) -> str | list[str]:
-    """Reads a string, which is for all prompts, or a list with one for each."""
-    return value if isinstance(value, str) else read_texts(name, value)
+    """Reads a string, which is for all prompts, or a list with one for each, as `read_texts` does."""
+    texts = read_texts(name, value)
+    return texts[0] if isinstance(value, str) else texts
 
 
 def read_seed(name: str, value: Any) -> int | list[int]:

@@ -285,7 +285,7 @@ class TextToVideo(LatentGenerator):
             given["step_cache"].check_fits(self.unet.cache_kinds, given["num_inference_steps"], guided)
         if given["guidance"] is not None:
             given["guidance"].check_fits(call.guidance_scale, given["step_cache"])
-        if not guided and (negative_prompt or negative_prompt_embeds is not None):
+        if not guided and (given["negative_prompt"] or negative_prompt_embeds is not None):
             warnings.warn("the negative prompt is ignored: it needs a guidance above 1", stacklevel=3)
 
         generators = clip_generators(given["seed"], given["generator"], batch_size)

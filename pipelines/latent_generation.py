@@ -213,7 +213,7 @@ class LatentGenerator:
         if not do_classifier_free_guidance:
             return prompt_embeds.repeat_interleave(num_videos_per_prompt, dim=0), None
         if negative_prompt_embeds is None:
-            negative = negative_prompt or ""
+            negative = given["negative_prompt"] or ""
             negatives = [negative] * num_prompts if isinstance(negative, str) else list(negative)
             warn_of_unknown_words(self.prompt_encoder, negatives, "the negative prompt")
             negative_prompt_embeds = self._embed(negatives)

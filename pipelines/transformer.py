@@ -88,13 +88,14 @@ class TransformerTextToVideo(NetworkGenerator):
         """
         given = read_arguments(
             self.defaults,
+            negative_prompt=negative_prompt,
             num_inference_steps=num_inference_steps,
             guidance_scale=guidance_scale,
             num_flow_steps=num_flow_steps,
             temperature=temperature,
         )
         steps, scale = given["num_inference_steps"], given["guidance_scale"]
-        if (negative_prompt or negative_prompt_embeds is not None) and scale <= 1:
+        if (given["negative_prompt"] or negative_prompt_embeds is not None) and scale <= 1:
             warnings.warn("the negative prompt is ignored: it needs a guidance above 1", stacklevel=2)
         request = self._begin(
             prompt,

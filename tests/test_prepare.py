@@ -150,7 +150,7 @@ def test_mistakes_of_tables_name_the_line_and_second_rows_are_told(footage: Path
 def test_a_report_alone_encodes_nothing(footage: Path, tmp_path: Path) -> None:
     out = tmp_path / "dataset"
     assert run(footage, "--out", out, "--report-only").exit_code == 0
-    assert sorted(path.name for path in out.iterdir()) == ["report.html", "videos"]
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "report.html", "videos"]
 
 
 @pytest.mark.parametrize(

@@ -242,11 +242,13 @@ def test_presets_win_over_like_and_options_over_presets(original: Path) -> None:
 
 def test_a_preset_may_hold_all_settings(model: Path) -> None:
     settings = {"model": str(model), "num_frames": 8, "height": 24, "fps": 5, "dtype": "bfloat16"}
-    Path("p.json").write_text(json.dumps({"videogen_preset": 1, **settings}))
+    spread = {"negative_prompt": "\u3000blue\tring "}
+    Path("p.json").write_text(json.dumps({"videogen_preset": 1, **settings, **spread}))
     result = run("generate", PROMPT, "--preset", "p.json", "--seed", 1, "--out", "c.npz")
     assert result.exit_code == 0, result.stderr
     recipe = recipe_of("c.npz")
     assert {name: recipe[name] for name in settings} == settings
+    assert recipe["negative_prompt"] == "blue ring"
     assert read_clip("c.npz").frames.shape == (8, 24, 16, 3)
 
 

@@ -63,24 +63,24 @@ def write_pictures(path: Path, frames: np.ndarray, durations: int | list[int]) -
     return path
 
 
-def random_gif(path: Path, num_frames: int, height: int, width: int, seed: int) -> Path:
+def random_gif(path: Path, num_frames: int, height: int, width: int, seed: int, is_filled: bool) -> Path:
     """A GIF of patches at random places, with all ways of disposal, in turn with none stated.
 
-    Its first picture fills the screen, and the colour 0 of every palette is transparent.
+    Its first picture fills the screen if `is_filled`. The colour 0 of a palette is transparent, or none is.
     """
     rng = np.random.default_rng(seed)
 
     def palette() -> bytes:
         return rng.integers(0, 256, (128, 3), np.uint8).tobytes()
 
-    content = b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF6, 0, 0) + palette()
+    content = b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF6, seed % 4, 0) + palette()
     for idx in range(num_frames):
         box_height, box_width = (int(rng.integers(1, side + 1)) for side in (height, width))
         left, top = int(rng.integers(0, width - box_width + 1)), int(rng.integers(0, height - box_height + 1))
-        if idx == 0:
+        if idx == 0 and is_filled:
             left, top, box_height, box_width = 0, 0, height, width
         disposal, own_palette = int(rng.integers(0, 4)), bool(rng.integers(0, 2))
-        content += b"!\xf9\x04" + struct.pack("<BHBB", disposal << 2 | 1, 10, 0, 0)
+        content += b"!\xf9\x04" + struct.pack("<BHBB", disposal << 2 | int(rng.integers(0, 2)), 10, 0, 0)
         content += b"," + struct.pack("<HHHHB", left, top, box_width, box_height, 0x86 if own_palette else 0)
         content += palette() if own_palette else b""
         # With 7 bits of colour a code has 8 bits, and the table is cleared before codes grow.

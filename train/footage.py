@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from videogen.codec.contract import Codec, check_multiple, codec_hash
 from videogen.codec.pixels import frames_to_pixels
-from videogen.data.footage.captions import Captions, read_captions
-from videogen.data.footage.decoding import UnreadableVideoError, fault_text
+from videogen.data.footage.captions import read_captions
 from videogen.data.footage.discovery import FoundFootage, Problem, find_footage
+from videogen.data.footage.frames import UnreadableVideoError, fault_text
 from videogen.data.footage.inspection import Inspection, file_sha256, inspect_video
 from videogen.data.footage.planning import FootageSettings, PlannedClip, VideoPlan, plan_videos
 from videogen.data.footage.reading import in_threads, read_clips
@@ -43,14 +43,13 @@ from videogen.data.footage.store import (
     write_index,
     written_whole,
 )
+from videogen.folder_lock import locked
 from videogen.text.contract import PromptEncoder
 from videogen.text.encoder import TextEncoder
 from videogen.train.footage_encoders import FootageEncoders
 
 CACHE_VERSION = 1
 """Part of the name of everything encoded: to be raised when the same input is encoded differently."""
-
-_MAX_UNUSED_ROWS = 8  # that are told one by one
 
 ProgressCallback = Callable[[str, int, int], None]
 
@@ -110,8 +109,8 @@ def prepare_footage(
             if a video can no longer be read when it is to be encoded.
 
     Raises:
-        ValueError: If an argument is wrong, the footage holds no video, or no video gives a clip, of which
-            the report says why.
+        ValueError: If an argument is wrong, another process prepares into the same folder, the footage holds
+            no video, or no video gives a clip, of which the report says why.
         FloatingPointError: If a clip or a caption is encoded to NaN or infinity.
         OSError: If a file cannot be written.
     """
@@ -121,40 +120,41 @@ def prepare_footage(
         raise ValueError(f"`num_workers` must be at least 1, got {num_workers}")
     found = find_footage(folder)
     captions = read_captions(found)
-    inspections = inspect_footage(found, Path(out), settings, num_workers, on_progress)
-    plans = plan_videos(inspections, captions.of, (*found.problems, *captions.problems), settings)
+    with locked(Path(out), "out"):
+        inspections = inspect_footage(found, Path(out), settings, num_workers, on_progress)
+        plans = plan_videos(inspections, captions.of, (*found.problems, *captions.problems), settings)
 
-    def tell(plans: Sequence[VideoPlan]) -> FootageReport:
-        advice = [*_unused_rows(captions), *_unknown_words(plans, encoders.text_encoder)]
-        report = make_report(found, plans, settings, encoders.codec.compression, encoders.name, advice)
-        with written_whole(Path(out) / REPORT_NAME) as temporary:
-            temporary.write_text(report_page(report), encoding="utf-8", errors="backslashreplace")
-        on_report(report)
-        if not report.num_clips:
-            reasons = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
-            raise ValueError(
-                f"no video of {str(folder)!r} gives a clip ({reasons}): see {Path(out) / REPORT_NAME}"
-            )
-        return report
+        def tell(plans: Sequence[VideoPlan]) -> FootageReport:
+            advice = [*captions.advice(), *_unknown_words(plans, encoders.text_encoder)]
+            report = make_report(found, plans, settings, encoders.codec.compression, encoders.name, advice)
+            with written_whole(Path(out) / REPORT_NAME) as temporary:
+                temporary.write_text(report_page(report), encoding="utf-8", errors="backslashreplace")
+            on_report(report)
+            if not report.num_clips:
+                reasons = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())
+                raise ValueError(
+                    f"no video of {str(folder)!r} gives a clip ({reasons}): see {Path(out) / REPORT_NAME}"
+                )
+            return report
 
-    report = tell(plans)
-    if not encode:
-        return PreparedFootage(report, 0, 0)
-    maker = _CacheMaker(found, Path(out), settings, encoders, on_progress)
-    clips = [clip for plan in plans for clip in plan.clips]
-    num_encoded, failed = maker.encode_clips(clips, num_workers, keep_pixels)
-    if failed:
-        plans = [
-            replace(plan, clips=(), dropped=(*plan.dropped, failed[plan.name]))
-            if plan.name in failed
-            else plan
-            for plan in plans
-        ]
         report = tell(plans)
+        if not encode:
+            return PreparedFootage(report, 0, 0)
+        maker = _CacheMaker(found, Path(out), settings, encoders, on_progress)
         clips = [clip for plan in plans for clip in plan.clips]
-    maker.encode_captions(clips)
-    write_index(Path(out), maker.index(clips))
-    return PreparedFootage(report, num_encoded, len(clips) - num_encoded)
+        num_encoded, failed = maker.encode_clips(clips, num_workers, keep_pixels)
+        if failed:
+            plans = [
+                replace(plan, clips=(), dropped=(*plan.dropped, failed[plan.name]))
+                if plan.name in failed
+                else plan
+                for plan in plans
+            ]
+            report = tell(plans)
+            clips = [clip for plan in plans for clip in plan.clips]
+        maker.encode_captions(clips)
+        write_index(Path(out), maker.index(clips))
+        return PreparedFootage(report, num_encoded, len(clips) - num_encoded)
 
 
 def inspect_footage(
@@ -373,16 +373,6 @@ class _CacheMaker:
 def available_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _unused_rows(captions: Captions) -> list[str]:
-    """What to change about tables that speak of a video more than once."""
-    rows = captions.unused_rows
-    if not rows:
-        return []
-    num_rows = "1 row of a table is" if len(rows) == 1 else f"{len(rows)} rows of tables are"
-    shown = "; ".join((*rows[:_MAX_UNUSED_ROWS], *(["..."] if len(rows) > _MAX_UNUSED_ROWS else [])))
-    return [f"{num_rows} not used, as an earlier one speaks of the same video: {shown}."]
 
 
 def _unknown_words(plans: Sequence[VideoPlan], text_encoder: PromptEncoder) -> list[str]:

@@ -206,12 +206,12 @@ def generate(
         from videogen.recipe import Recipe
 
         prompts = None if prompts is None else [one_line(prompt, "`prompt`") for prompt in prompts]
-        if negative_prompt is not None:
-            given["negative_prompt"] = one_line(negative_prompt, "`negative_prompt`")
         recipe = None if like is None else Recipe.of_clip(like)
         chosen = choose_settings(given, None if preset is None else Preset.load(preset), recipe)
+        if chosen.get("negative_prompt") is not None:
+            chosen["negative_prompt"] = one_line(chosen["negative_prompt"], "`negative_prompt`")
         if recipe is not None:
-            prompts = prompts or [recipe.prompt]
+            prompts = prompts or [one_line(recipe.prompt, "the recipe's prompt")]
             seed = recipe.seed if seed is None else seed
         piped = is_standard_output(out)  # and so what is said goes to stderr
         if out is not None and piped:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_FPS = 8.0
 
+_OPAQUE = 255
 _MAX_PALETTE_SIDE = 128
 _EXIF_IMAGE_DESCRIPTION = 0x010E
 
@@ -117,22 +118,32 @@ def _write_mp4(pixels: np.ndarray, file: Path, note: ClipNote, crf: int, loop: b
         _ffmpeg([*arguments, "-f", "mp4", f"file:{file.absolute()}"], pixels)
 
 
-def _read_mp4(path: Path) -> Clip:
+def _decode_each(path: Path, pixel_format: str) -> tuple[np.ndarray, list[int], Fraction]:
+    """Every frame once, as stored: none is repeated or dropped to even out the rate.
+
+    Returns:
+        `(F, H, W, C)` uint8; when each frame starts, and the last one ends, in ticks; the seconds of a tick.
+    """
     with tempfile.TemporaryDirectory() as folder:
         index = Path(folder, "index.txt")
-        # Every frame once, as stored: none is repeated or dropped to even out the rate.
-        each = ["-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base:v", "demux", "-pix_fmt", "rgb24"]
-        each += ["-sws_flags", "bicubic+accurate_rnd+full_chroma_int", "-c:v", "rawvideo"]
+        each = ["-map", "0:v:0", "-fps_mode", "passthrough", "-enc_time_base:v", "demux"]
+        each += ["-pix_fmt", pixel_format, "-c:v", "rawvideo"]
+        each += ["-sws_flags", "bicubic+accurate_rnd+full_chroma_int"]
         arguments = ["-xerror", "-i", f"file:{path.absolute()}", *each, "-f", "framecrc", f"file:{index}"]
         raw = _ffmpeg([*arguments, *each, "-f", "rawvideo", "pipe:1"])
         text = index.read_text(encoding="utf-8")
     header = dict(re.findall(r"^#(\w+) 0: (.*)$", text, re.MULTILINE))
     width, height = map(int, header["dimensions"].split("x"))
     rows = [line.split(",") for line in text.splitlines() if not line.startswith("#")]
-    first, last, duration = int(rows[0][2]), int(rows[-1][2]), int(rows[0][3])  # in units of the time base
-    ticks = Fraction(last - first, len(rows) - 1) if len(rows) > 1 else Fraction(duration)
-    frames = np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3).copy()
-    return Clip(frames, float(1 / (ticks * Fraction(header["tb"]))), _read_mp4_recipe(path))
+    frames = np.frombuffer(raw, np.uint8).reshape(len(rows), height, width, -1).copy()
+    starts = [int(row[2]) for row in rows]
+    return frames, [*starts, starts[-1] + int(rows[-1][3])], Fraction(header["tb"])
+
+
+def _read_mp4(path: Path) -> Clip:
+    frames, times, tick = _decode_each(path, "rgb24")
+    count = max(1, len(frames) - 1)  # what the last one lasts, no format is sure of
+    return Clip(frames, float(count / ((times[count] - times[0]) * tick)), _read_mp4_recipe(path))
 
 
 def _read_mp4_recipe(path: Path) -> dict[str, Any] | None:
@@ -221,14 +232,29 @@ def shown_pictures(image: "Image.Image") -> "Iterator[Image.Image]":
     Args:
         image: The animation, or a still picture, which gives itself.
     """
-    from PIL.GifImagePlugin import GifImageFile
-
     for idx in range(getattr(image, "n_frames", 1)):
-        # A frame that states no disposal stays. Pillow would let it be disposed of like the one before.
-        if isinstance(image, GifImageFile):
-            image.disposal_method = 0
         image.seek(idx)
         yield image.convert("RGBA")
+
+
+def gif_is_whole(path: Path) -> bool:
+    """Whether no block of a GIF is cut off; the byte that ends it may be missing, or others may follow."""
+    content = path.read_bytes()
+
+    def byte(place: int) -> int:
+        return content[place] if place < len(content) else 0
+
+    def palette_size(flags: int) -> int:
+        return 6 << (flags & 7) if flags & 0x80 else 0
+
+    place = 13 + palette_size(byte(10))
+    while byte(place) in b"!,":
+        # An extension begins with its kind; a picture with its box, its palette, and the size of its codes.
+        place += 2 if byte(place) == ord("!") else 11 + palette_size(byte(place + 9))
+        while size := byte(place):
+            place += 1 + size
+        place += 1
+    return place <= len(content)
 
 
 def _read_pictures(path: Path) -> Clip:
@@ -241,15 +267,37 @@ def _read_pictures(path: Path) -> Clip:
             black = Image.new("RGBA", picture.size, (0, 0, 0, 255))
             frames.append(np.asarray(Image.alpha_composite(black, picture))[..., :3])
             durations.append(image.info.get("duration", 0))  # ms
+    return _clip_of_pictures(np.stack(frames), durations, note)
+
+
+def _read_gif(path: Path) -> Clip:
+    """Through FFmpeg, as Pillow shows pictures that do not fill the screen, or are disposed of, otherwise."""
+    from PIL import Image
+
+    durations = []
+    with Image.open(path) as image:
+        note = _parse_comment(_comment(image))
+        for idx in range(getattr(image, "n_frames", 1)):
+            image.seek(idx)
+            durations.append(image.info.get("duration", 0))  # ms
+    if not gif_is_whole(path):
+        raise OSError("image file is truncated")
+    pictures = _decode_each(path, "rgba")[0]
+    # A pixel of a GIF is opaque or transparent.
+    return _clip_of_pictures(pictures[..., :3] * (pictures[..., 3:] == _OPAQUE), durations, note)
+
+
+def _clip_of_pictures(frames: np.ndarray, durations: list[float], note: ClipNote | None) -> Clip:
+    """The clip of an animation whose frames last so many milliseconds, 0 where it does not say."""
     total = float(sum(durations))
     if note:
         # An encoder merges equal frames into one that lasts longer; one that is left alone loses its time.
         ends = np.rint(np.cumsum(durations) / 1000 * float(note.fps)).astype(int)
         repeats = np.diff(ends, prepend=0) if total else np.array([note.num_frames])
         if len(repeats) == len(frames) and repeats.min() > 0 and repeats.sum() == note.num_frames:
-            return Clip(np.repeat(np.stack(frames), repeats, axis=0), float(note.fps), note.recipe)
+            return Clip(np.repeat(frames, repeats, axis=0), float(note.fps), note.recipe)
     fps = 1000 * len(frames) / total if total else DEFAULT_FPS
-    return Clip(np.stack(frames), fps, note.recipe if note else None)
+    return Clip(frames, fps, note.recipe if note else None)
 
 
 def _read_pictures_recipe(path: Path) -> dict[str, Any] | None:
@@ -315,7 +363,7 @@ def _read_folder_recipe(path: Path) -> dict[str, Any] | None:
 # The key is the file's suffix; "" is a folder of PNG frames.
 FORMATS = {
     ".mp4": ClipFormat(_write_mp4, _read_mp4, _read_mp4_recipe),
-    ".gif": ClipFormat(_write_gif, _read_pictures, _read_pictures_recipe),
+    ".gif": ClipFormat(_write_gif, _read_gif, _read_pictures_recipe),
     ".webp": ClipFormat(_write_webp, _read_pictures, _read_pictures_recipe),
     ".apng": ClipFormat(_write_png, _read_pictures, _read_pictures_recipe),
     ".png": ClipFormat(_write_png, _read_pictures, _read_pictures_recipe),

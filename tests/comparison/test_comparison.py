@@ -18,6 +18,7 @@ from videogen.comparison.page import comparison_page
 from videogen.comparison.prompts import drawn_prompts
 from videogen.comparison.report import ComparisonReport, short_names
 from videogen.data.shapes.captions import vocabulary
+from videogen.folder_lock import locked
 from videogen.io import read_clip
 from videogen.metrics.feature_network import FeatureNetwork
 from videogen.metrics.features import FeatureExtractor
@@ -218,6 +219,8 @@ def test_command_checks_first(tmp_path: Path) -> None:
     assert run("embedded", "--out", tmp_path / "file")[0] == 1
     assert "`--num-prompts`" in run("embedded", "--num-prompts", 0)[1]
     assert "`world` must be one of" in run("embedded", "--world", "moon", "--out", tmp_path / "out")[1]
+    with locked(tmp_path / "out", "out"):
+        assert "is in use by another process" in run("embedded", "--out", tmp_path / "out")[1]
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a ring")
     assert "`--world` is for" in run("embedded", "--world", "shapes", "--prompts", prompts)[1]

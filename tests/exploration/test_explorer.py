@@ -17,6 +17,7 @@ from videogen.data.shapes.world import SHAPES_MINI
 from videogen.exploration.explorer import estimate_seconds, explore
 from videogen.exploration.grid import make_grid
 from videogen.exploration.results import Exploration
+from videogen.folder_lock import locked
 from videogen.metrics.prompt_accuracy import evaluation_prompts
 from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.text_to_video import TextToVideoPipeline
@@ -344,3 +345,12 @@ def test_a_diffusers_pipeline_is_explored_too(tmp_path: Path) -> None:
     exploration = run(pipeline, tmp_path, reference_steps=0, steps=[2])
     assert len(exploration.results) == 2
     assert pipeline.scheduler is scheduler and dict(pipeline.config) == config
+
+
+def test_a_folder_is_explored_by_one_process_at_a_time(pipeline: TextToVideo, tmp_path: Path) -> None:
+    with (
+        locked(tmp_path, "folder"),
+        pytest.raises(ValueError, match=r"`folder` .* is in use by another process"),
+    ):
+        run(pipeline, tmp_path)
+    assert len(run(pipeline, tmp_path).results) == 4

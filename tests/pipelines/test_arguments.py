@@ -262,3 +262,18 @@ def test_a_call_may_be_tried_all_the_same(pipeline: TextToVideo) -> None:
     pipeline.check_memory = False
     with pytest.raises((RuntimeError, MemoryError, OverflowError)):
         pipeline(PROMPT, height=8 * 10**15)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_prompts_follow_the_rule_of_the_command_line(kind: type[LatentGenerator]) -> None:
+    pipeline = make(kind)
+    spread = ["a\u00a0large\tred circle\n moves\u3000left ", "blue"]
+    plain = pipeline.encode_prompt([PROMPT, "blue"], negative_prompt="a ring")
+    for one, other in zip(
+        plain, pipeline.encode_prompt(spread, negative_prompt=" a\u202fring\n"), strict=True
+    ):
+        assert torch.equal(one, other)
+    for name in ("prompt", "negative_prompt"):
+        if name in inspect.signature(pipeline.__call__).parameters:
+            with pytest.raises(ValueError, match=rf"`{name}` holds a control character"):
+                pipeline(**{"prompt": PROMPT, name: "a \x1bred circle"})

@@ -419,3 +419,17 @@ def test_transparent_artwork_is_read(shared: Path, tmp_path: Path, encoders: Foo
         assert plan.inspection is not None
         assert plan.inspection.num_frames == 24
         assert "has transparent parts: put on #ffffff" in plan.notes
+
+
+def test_a_folder_is_prepared_by_one_process_at_a_time(
+    footage: Path, tmp_path: Path, encoders: FootageEncoders
+) -> None:
+    """The second is refused before it reads a video, and the first does not notice."""
+    out = tmp_path / "out"
+
+    def prepare_again(report: FootageReport) -> None:
+        with pytest.raises(ValueError, match=r"`out` .* is in use by another process"):
+            prepare_footage(footage, out, SETTINGS, encoders)
+
+    assert prepare_footage(footage, out, SETTINGS, encoders, on_report=prepare_again).num_encoded == 3
+    assert prepare_footage(footage, out, SETTINGS, encoders).num_cached == 3

@@ -62,6 +62,7 @@ def compare_command(
 
     from videogen.comparison.comparison import NUM_REFERENCE_CLIPS, compare
     from videogen.comparison.prompts import drawn_prompts
+    from videogen.folder_lock import locked
     from videogen.metrics.feature_network import load_feature_extractor
     from videogen.metrics.prompt_accuracy import EvaluationPrompt
     from videogen.pipelines.devices import check_device
@@ -79,19 +80,19 @@ def compare_command(
     for line in left_out:
         typer.echo(f"warning: {printable(line)}", err=True)
     checked_device = check_device(device)
-    out.mkdir(parents=True, exist_ok=True)
-    with _bar(len(chosen)) as on_model:
-        report, clips = compare(
-            models,
-            chosen,
-            load_feature_extractor(device=checked_device),
-            seed=seed,
-            device=checked_device,
-            reference_prompts=others,
-            left_out=left_out,
-            on_model=on_model,
-        )
-    write_report(report, clips, out)
+    with locked(out, "out"):
+        with _bar(len(chosen)) as on_model:
+            report, clips = compare(
+                models,
+                chosen,
+                load_feature_extractor(device=checked_device),
+                seed=seed,
+                device=checked_device,
+                reference_prompts=others,
+                left_out=left_out,
+                on_model=on_model,
+            )
+        write_report(report, clips, out)
     print_report(report, Console(highlight=False))
     typer.echo(
         f"Written: {typer.format_filename(out / 'index.html')}, comparison.md, comparison.json, {CLIPS}/"

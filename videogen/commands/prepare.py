@@ -15,7 +15,7 @@ from videogen.data.footage.sequences import DEFAULT_PICTURE_FPS
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from videogen.data.footage.decoding import Colour
+    from videogen.data.footage.frames import Colour
     from videogen.data.footage.planning import FootageSettings
     from videogen.data.footage.report import FootageReport
     from videogen.train.footage_encoders import FootageEncoders

@@ -25,6 +25,7 @@ from videogen.exploration.grid import DEFAULT_SCHEDULERS, DEFAULT_STEPS, Grid, G
 from videogen.exploration.measures import counted_passes, look_at, pairwise_distance
 from videogen.exploration.point_maker import MadeClips, PointMaker
 from videogen.exploration.results import ClipMeasures, Exploration, PointResult, TrajectoryStep
+from videogen.folder_lock import locked
 from videogen.metrics.prompt_accuracy import ATTRIBUTES, EvaluationPrompt
 from videogen.metrics.reconstruction import psnr
 from videogen.models.weights_hash import weights_hash
@@ -89,7 +90,8 @@ def explore(
         The points that are done. Ctrl-C ends the exploration with those; `stopped` tells why.
 
     Raises:
-        ValueError: If an argument is out of range or does not fit the model; before any computation.
+        ValueError: If an argument is out of range or does not fit the model, or another process explores
+            into the same folder; before any computation.
     """
     grid = fitting_grid(
         pipeline,
@@ -101,28 +103,29 @@ def explore(
     )
     check_sampling(prompts, seeds, reference_steps, batch_size, budget)
     run = _Run(pipeline, prompts, seeds, reference_steps, features, batch_size, folder, model)
-    done = run.folder.results()
-    start, stopped = time.monotonic(), None
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns,
-        console=Console(stderr=True),
-        disable=not show_progress,
-        speed_estimate_period=_SPEED_SECONDS,
-    ) as progress:
-        task = progress.add_task("", total=run.cost(grid), completed=run.cost_done(grid, done))
-        try:
-            for number, point in enumerate(grid, 1):
-                if point in done:
-                    continue
-                if budget is not None and time.monotonic() - start > budget:
-                    stopped = f"the budget of {budget:g} s is used up"
-                    break
-                progress.update(task, description=f"{number} of {len(grid)}: {point.label}")
-                done[point] = run.point(point, lambda cost: progress.advance(task, cost))
-                run.folder.add(done[point])
-        except KeyboardInterrupt:
-            stopped = "interrupted"
+    with locked(run.folder.path, "folder"):
+        done = run.folder.results()
+        start, stopped = time.monotonic(), None
+        columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(
+            *columns,
+            console=Console(stderr=True),
+            disable=not show_progress,
+            speed_estimate_period=_SPEED_SECONDS,
+        ) as progress:
+            task = progress.add_task("", total=run.cost(grid), completed=run.cost_done(grid, done))
+            try:
+                for number, point in enumerate(grid, 1):
+                    if point in done:
+                        continue
+                    if budget is not None and time.monotonic() - start > budget:
+                        stopped = f"the budget of {budget:g} s is used up"
+                        break
+                    progress.update(task, description=f"{number} of {len(grid)}: {point.label}")
+                    done[point] = run.point(point, lambda cost: progress.advance(task, cost))
+                    run.folder.add(done[point])
+            except KeyboardInterrupt:
+                stopped = "interrupted"
     results = tuple(result for point, result in done.items() if point in grid)
     return Exploration(run.setup, results, len(grid), stopped, run.folder.clip)
 

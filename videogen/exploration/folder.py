@@ -39,7 +39,8 @@ class ExplorationFolder:
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"`folder` {str(path)!r} is a file")
-        if self.path.is_dir() and any(self.path.iterdir()) and not (self.path / SETUP).is_file():
+        strangers = self.path.is_dir() and any(file.name[0] != "." for file in self.path.iterdir())
+        if strangers and not (self.path / SETUP).is_file():
             raise ValueError(f"`folder` {str(path)!r} holds something else than an exploration")
         if (self.path / SETUP).is_file():
             found = _read_json(self.path / SETUP)

@@ -70,7 +70,7 @@ def test_names_that_look_the_same_are_the_same(tmp_path: Path) -> None:
 def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
     table = b"\xef\xbb\xbf" + rows({"file_name": "a.mp4", "text": "x"}).encode()
     captions = captions_in(
-        tmp_path, a_DOT_mp4="", b_DOT_mp4="", b_DOT_txt=b"\xef\xbb\xbfy", metadata_DOT_jsonl=table
+        tmp_path, a_DOT_mp4="", b_DOT_mp4="", b_DOT_txt=b"\xef\xbb\xbfy", METADATA_DOT_JSONL=table
     )
     assert [captions.of[name].text for name in ("a.mp4", "b.mp4")] == ["x", "y"]
 
@@ -80,7 +80,9 @@ def test_text_that_is_not_utf8_is_a_problem_of_its_video(tmp_path: Path) -> None
     assert captions.of.keys() == {"b.mp4"}
     (problem,) = captions.problems
     assert (problem.name, problem.reason) == ("a.mp4", "caption unreadable")
-    assert problem.detail == "a.txt is not UTF-8 text (byte 0xe9 at 3): save it as UTF-8"
+    assert problem.detail == (
+        "a.txt is not UTF-8 text but of another encoding, such as Latin-1 (byte 0xe9 at 3): save it as UTF-8"
+    )
 
 
 def test_captions_of_what_is_not_there_are_problems(tmp_path: Path) -> None:
@@ -211,7 +213,22 @@ def test_of_several_rows_for_a_video_the_first_is_used_and_the_others_are_told(t
 @pytest.mark.parametrize(
     ("table", "content", "message"),
     [
-        ("metadata_DOT_jsonl", b"\xff\xfe", "metadata.jsonl is not UTF-8 text"),
+        ("metadata_DOT_jsonl", b"\xff", "metadata.jsonl is not UTF-8 text"),
+        ("metadata_DOT_csv", "file_name,text\na.mp4,é".encode("latin-1"), "such as Latin-1 .byte 0xe9 at 21"),
+        ("metadata_DOT_csv", "file_name,text\na.mp4,x".encode("utf-16"), "metadata.csv is UTF-16"),
+        ("metadata_DOT_csv", "file_name,text\na.mp4,x".encode("utf-16-be"), "metadata.csv is UTF-16"),
+        ("metadata_DOT_csv", "file_name,text,text\na.mp4,x,y", "line 1: there are several columns 'text'"),
+        ("metadata_DOT_csv", "file_name,prompt\na.mp4,x", "line 1: there is no `text` .* 'prompt': name it"),
+        (
+            "metadata_DOT_jsonl",
+            '{"file_name": "a.mp4", "prompt": "x"}',
+            "'a.mp4', only 'file_name', 'prompt'",
+        ),
+        (
+            "metadata_DOT_jsonl",
+            '{"file_name": "a.mp4", "text": "x", "text": "y"}',
+            "line 1: .* several values of 'text'",
+        ),
         (
             "metadata_DOT_jsonl",
             '{"file_name": "a.mp4", "text": "x"}\n{oh',

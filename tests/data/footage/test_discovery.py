@@ -60,14 +60,14 @@ def test_without_the_suffix_of_a_video_the_content_decides(tmp_path: Path) -> No
     (tmp_path / "list.ffconcat").write_text("ffconcat version 1.0\nfile a.nut\n")
     (tmp_path / "cut.part").write_bytes((tmp_path / "no suffix").read_bytes()[:500])
     (tmp_path / "empty").touch()
-    os.mkfifo(tmp_path / "pipe.bin")
+    os.mkfifo(tmp_path / "pipe.mp4")
     found = find_footage(tmp_path)
     assert set(found.videos) == videos
     assert found.problems == ()
     assert {item.name: item.reason for item in found.ignored} == {
         "still.png": "picture",
         "still.bin": "picture",
-        "pipe.bin": "no file",
+        "pipe.mp4": "no file",
         **dict.fromkeys(
             ("sound.m4a", "art.nfo", "list.m3u8", "list.ffconcat", "cut.part", "empty"), "no video"
         ),
@@ -96,6 +96,19 @@ def test_numbered_pictures_are_one_video_and_others_stay_pictures(tmp_path: Path
         "two/b-[09-19].png",
     )
     assert describe_ignored(found.ignored) == "15 files are passed over: 15 picture (.png)"
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp"])
+def test_what_holds_videos_may_hold_numbered_pictures(tmp_path: Path, suffix: str) -> None:
+    for number in range(1000, 1010):
+        Image.fromarray(moving_bar(1)[0]).save(tmp_path / f"a{number}.{suffix}")
+        write_pictures(tmp_path / f"b{number}.{suffix}", moving_bar(2), 40)
+    Image.fromarray(moving_bar(1)[0]).save(tmp_path / f"still.{suffix}")
+    (tmp_path / f"broken.{suffix}").write_bytes(b"GIF89a or RIFF")
+    found = find_footage(tmp_path)
+    moving = tuple(f"b{number}.{suffix}" for number in range(1000, 1010))
+    assert found.videos == (*moving, f"broken.{suffix}", f"a[1000-1009].{suffix}")
+    assert [(item.name, item.reason) for item in found.ignored] == [(f"still.{suffix}", "picture")]
 
 
 def test_links_are_followed_once(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from tests.videos import moving_bar, write_video
+from tests.videos import moving_bar, run_ffmpeg, write_video
 from videogen.data.footage.inspection import inspect_video, shown_times
 
 WRONG = "1 of 6 time stamps is missing or out of order, the first that of frame"
@@ -79,9 +79,42 @@ def test_a_file_with_one_wrong_stamp_is_read_as_the_one_without(tmp_path: Path, 
                 packet.stream = stream
                 target.mux(packet)
     inspection = inspect_video(tmp_path / "wrong.mkv", "")
-    np.testing.assert_array_equal(inspection.times[:-1], good.times[:-1])
+    np.testing.assert_array_equal(inspection.times, good.times)
     assert np.diff(inspection.signature_idxs).max() <= 3
     assert any(
         "40 time stamps is missing or out of order, the first that of frame 5" in note
         for note in inspection.notes
     )
+
+
+def test_the_last_frame_lasts_as_long_as_the_others_where_the_file_knows_one_rate_alone(
+    tmp_path: Path,
+) -> None:
+    """Ten frames a second, in a file that states 24."""
+    path = write_video(tmp_path / "a.mkv", moving_bar(8), ticks=[100 * idx for idx in range(8)])
+    assert inspect_video(path, "").seconds == 0.8
+
+
+@pytest.mark.parametrize("name", ["a.ts", "a.mpg", "a.m2ts"])
+def test_a_clock_that_wraps_goes_on(tmp_path: Path, name: str) -> None:
+    write_video(tmp_path / "a.mkv", moving_bar(48), codec="mpeg2video")
+    wrap = 2**33 / 90_000  # seconds, of the clock of MPEG
+    offset = ["-output_ts_offset", str(wrap - 1)]
+    run_ffmpeg("-i", str(tmp_path / "a.mkv"), "-c", "copy", *offset, str(tmp_path / name))
+    inspection = inspect_video(tmp_path / name, "")
+    np.testing.assert_allclose(inspection.times, np.arange(49) * (1e9 / 24), atol=2e6)
+    assert inspection.notes == ()
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_pictures_of_an_avi_follow_each_other_evenly(tmp_path: Path, codec: str) -> None:
+    """It states when pictures are decoded, and some are shown in another order."""
+    path = write_video(tmp_path / "a.avi", moving_bar(48), codec=codec, max_b_frames=2)
+    inspection = inspect_video(path, "")
+    np.testing.assert_allclose(inspection.times, np.arange(49) * (1e9 / 24), atol=1)
+    assert inspection.notes == ()
+
+
+def test_a_file_without_a_suffix_is_not_said_to_have_a_wrong_one(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4").rename(tmp_path / "clip")
+    assert inspect_video(path, "").notes == ()

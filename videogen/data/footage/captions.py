@@ -14,6 +14,8 @@ from videogen.data.footage.sequences import PictureSequence
 from videogen.data.footage.tables import TableRow, read_table, read_text
 from videogen.prompt_text import one_line
 
+_MAX_UNUSED_ROWS = 8  # that are told one by one
+
 
 @dataclass(frozen=True)
 class Caption:
@@ -43,6 +45,15 @@ class Captions:
     of: dict[str, Caption]
     problems: tuple[Problem, ...]
     unused_rows: tuple[str, ...] = ()
+
+    def advice(self) -> list[str]:
+        """What to change about tables that speak of a video more than once, in sentences."""
+        rows = self.unused_rows
+        if not rows:
+            return []
+        num_rows = "1 row of a table is" if len(rows) == 1 else f"{len(rows)} rows of tables are"
+        shown = "; ".join((*rows[:_MAX_UNUSED_ROWS], *(["..."] if len(rows) > _MAX_UNUSED_ROWS else [])))
+        return [f"{num_rows} not used, as an earlier one speaks of the same video: {shown}."]
 
 
 FROM_FILE_NAME = "file name"

@@ -20,6 +20,7 @@ VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_COMMON_SUFFIXES} {_BRO
 CAPTION_SUFFIXES = (".txt", ".caption")
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv")
 
+_PICTURE_SUFFIXES = (".gif", ".webp", ".apng")  # of videos, and of pictures as well
 _MAX_SUFFIXES = 6  # that are listed of a kind
 
 
@@ -76,7 +77,8 @@ def find_footage(folder: str | os.PathLike[str]) -> FoundFootage:
     walk.look_into(root)
     found = walk.found()
     if not found.videos and not found.problems:
-        passed_over = describe_ignored(found.ignored) or "it is empty"
+        captions = "only captions" if found.captions or found.metadata else "it is empty"
+        passed_over = describe_ignored(found.ignored) or captions
         raise ValueError(f"`folder` {str(root)!r} holds no video file: {passed_over}")
     return found
 
@@ -162,20 +164,20 @@ class _Walk:
 
     def _sort_file(self, path: Path) -> None:
         suffix = path.suffix.lower()
-        if suffix in VIDEO_SUFFIXES:
-            self.videos.append(self._name(path))
-        elif path.name in METADATA_NAMES:
+        if not path.is_file():
+            self._ignore(path, "no file", "a pipe or a device")
+        elif path.name.lower() in METADATA_NAMES:
             self.metadata.append(self._name(path))
         elif suffix in CAPTION_SUFFIXES:
             self.captions.append(self._name(path))
-        elif not path.is_file():
-            self._ignore(path, "no file", "a pipe or a device")
+        elif suffix in VIDEO_SUFFIXES and suffix not in _PICTURE_SUFFIXES:
+            self.videos.append(self._name(path))
         else:
             kind = kind_of(path)
-            if kind is FileKind.VIDEO:
-                self.videos.append(self._name(path))
-            elif kind is FileKind.PICTURE:
+            if kind is FileKind.PICTURE:
                 self.pictures.append(self._name(path))
+            elif kind is FileKind.VIDEO or suffix in VIDEO_SUFFIXES:
+                self.videos.append(self._name(path))
             else:
                 self._ignore(path, kind.value, "its content is no video that can be decoded")
 

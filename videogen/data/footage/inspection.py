@@ -13,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
-from videogen.data.footage.decoding import (
+from videogen.data.footage.decoding import decode_frames
+from videogen.data.footage.frames import (
     Colour,
     DecodedFrame,
     LostPacketsError,
     UnreadableVideoError,
     VideoFormat,
-    decode_frames,
 )
 from videogen.data.footage.scenes import CutFinder
 from videogen.data.footage.sequences import DEFAULT_PICTURE_FPS, PictureSequence
@@ -140,6 +140,7 @@ def inspect_video(
     previous = None
     shown_at = Fraction(0)
     last_duration: Fraction | None = None
+    durations_fit = True
     losses: list[int] = []
     notes: list[str] = []
     for idx, frame in enumerate(_up_to_loss(path, picture_fps, notes)):
@@ -147,7 +148,10 @@ def inspect_video(
         small = frame.rgb(background, _small_size(video_format))
         grey = _grey(small)
         if idx:
-            shown_at += _step(starts[-1], frame.start) or 1 / (video_format.rate or _DEFAULT_RATE)
+            step = _step(starts[-1], frame.start)
+            # Some containers know only one duration for all frames, whatever their time stamps say.
+            durations_fit = step is not None and abs(step - (last_duration or 0)) <= _ROUNDING
+            shown_at += step or 1 / (video_format.rate or _DEFAULT_RATE)
         starts.append(frame.start)
         if frame.follows_loss:
             losses.append(idx)
@@ -167,7 +171,7 @@ def inspect_video(
             if len(thumbnails) > MAX_THUMBNAILS:
                 stride *= 2
                 thumbnails = {kept: value for kept, value in thumbnails.items() if kept % stride == 0}
-    times, time_notes = shown_times(starts, last_duration, video_format.rate)
+    times, time_notes = shown_times(starts, last_duration if durations_fit else None, video_format.rate)
     return Inspection(
         sha256=sha256,
         format=video_format,
@@ -330,7 +334,7 @@ def _format_notes(path: Path, video_format: VideoFormat, background: Colour) -> 
     by_magic = {"gif": ("gif",), "webp": ("webp",), "avi": ("avi",), "matroska": ("mkv", "webm")}
     by_magic["mov"] = ("mp4", "m4v", "mov", "3gp")
     fitting = by_magic.get(video_format.container)
-    if fitting is not None and suffix not in fitting:
+    if fitting is not None and suffix and suffix not in fitting:
         notes.append(f"its suffix says {suffix}, its content is {video_format.container}: read as what it is")
     if video_format.mirrored:
         notes.append("carries a mirror flag: left and right exchanged")

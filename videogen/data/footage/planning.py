@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from videogen.data.footage.captions import Caption
-from videogen.data.footage.decoding import Colour
 from videogen.data.footage.discovery import Problem
 from videogen.data.footage.duplicates import DuplicateFinder, SeenClip
+from videogen.data.footage.frames import Colour
 from videogen.data.footage.framing import Box, Bucket, best_size, crop_box, kept_share
 from videogen.data.footage.inspection import LONGEST_PICTURE, Inspection
 from videogen.data.footage.retiming import num_frames_at, retime, split_into_clips

@@ -15,7 +15,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from videogen.data.footage.decoding import Colour, UnreadableVideoError, decode_frames
+from videogen.data.footage.decoding import decode_frames
+from videogen.data.footage.frames import Colour, UnreadableVideoError
 from videogen.data.footage.framing import crop_and_scale
 from videogen.data.footage.planning import PlannedClip
 

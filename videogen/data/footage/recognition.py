@@ -6,10 +6,12 @@ import itertools
 from enum import Enum
 from pathlib import Path
 
-from videogen.data.footage.decoding import UnreadableVideoError, decode_frames
+from videogen.data.footage.decoding import decode_frames
+from videogen.data.footage.frames import UnreadableVideoError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _STILLS = (b"\xff\xd8\xff", b"II*\0", b"MM\0*")  # JPEG and TIFF, which many cameras' raw formats are too
+_PICTURES = ("image2", "gif", "webp")  # of one frame
 _MAX_PNG_HEADER = 2 * 2**20  # bytes; texts such as our own notes may precede the pictures
 # What FFmpeg makes pictures of: texts, and lists of other files.
 _NO_VIDEO = frozenset({"tty", "bin", "xbin", "adf", "idf", "concat", "hls", "dash", "imf"})
@@ -43,6 +45,7 @@ def kind_of(path: Path) -> FileKind:
     except (OSError, UnreadableVideoError):
         return FileKind.OTHER
     container = frames[0].format.container
-    if container == "image2" or container.endswith("_pipe"):
+    is_avif = container == "mov" and path.suffix.lower() == ".avif"
+    if container.endswith("_pipe") or (len(frames) == 1 and (container in _PICTURES or is_avif)):
         return FileKind.PICTURE
     return FileKind.OTHER if len(frames) < 2 or container in _NO_VIDEO else FileKind.VIDEO

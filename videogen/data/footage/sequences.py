@@ -51,12 +51,6 @@ class PictureSequence:
         width, numbers = len(self.first), range(int(self.first), int(self.last) + 1)
         return [self.folder / f"{self.prefix}{number:0{width}}{self.suffix}" for number in numbers]
 
-    @property
-    def pattern(self) -> str:
-        """Their absolute path as FFmpeg's reader of picture sequences takes it, `.../frame_%04d.png`."""
-        before = f"{self.folder.absolute().as_posix()}/{self.prefix}".replace("%", "%%")
-        return f"{before}%0{len(self.first)}d{self.suffix.replace('%', '%%')}"
-
 
 def find_sequences(pictures: Iterable[str]) -> dict[str, tuple[str, ...]]:
     """The pictures of each sequence, by the sequence's path, among paths with `/`."""

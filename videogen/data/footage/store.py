@@ -30,7 +30,7 @@ from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import save_file
 from torch import Tensor
 
-from videogen.data.footage.decoding import VideoFormat
+from videogen.data.footage.frames import VideoFormat
 from videogen.data.footage.inspection import Inspection
 
 INDEX_NAME = "dataset.json"
@@ -38,7 +38,7 @@ REPORT_NAME = "report.html"
 LATENTS, TEXT, PIXELS, VIDEOS = "latents", "text", "pixels", "videos"
 MASK_SUFFIX = ".mask"
 
-INSPECTION_VERSION = 2
+INSPECTION_VERSION = 3
 """Part of the name of what is remembered about a video: to be raised when inspections find other things."""
 
 _SHARD_NAMES, _SHARD_BYTES = 64, 64 * 2**20  # what an interruption at worst does over again

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -43,7 +45,7 @@ def read_table(path: Path, name: str) -> Iterator[TableRow]:
         ValueError: If the table is not UTF-8, not JSON or CSV, or lacks a column; the message names the line.
     """
     content = read_text(path, name)
-    rows = _json_rows(content, name) if path.suffix == ".jsonl" else _csv_rows(content, name)
+    rows = _json_rows(content, name) if path.suffix.lower() == ".jsonl" else _csv_rows(content, name)
     for origin, row in rows:
         file_name = row.get(_FILE_COLUMN)
         captions = [row[column] for column in _CAPTION_COLUMNS if row.get(column) is not None]
@@ -52,8 +54,10 @@ def read_table(path: Path, name: str) -> Iterator[TableRow]:
         if "\0" in file_name:
             raise ValueError(f"{origin}: `{_FILE_COLUMN}` holds a null character, which no file name has")
         if not captions or not isinstance(captions[0], str):
-            raise ValueError(f"{origin}: there is no `text` and no `caption` for {file_name!r}")
-        yield TableRow(origin, file_name, one_line(captions[0], origin))
+            without = not set(_CAPTION_COLUMNS) & set(row)
+            names = f", only {', '.join(map(repr, row))}" if without else ""
+            raise ValueError(f"{origin}: there is no `text` and no `caption` for {file_name!r}{names}")
+        yield TableRow(origin, file_name.strip(), one_line(captions[0], origin))
 
 
 def read_text(path: Path, name: str) -> str:
@@ -67,14 +71,19 @@ def read_text(path: Path, name: str) -> str:
         ValueError: If it cannot be opened or is not UTF-8.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"{name} is not UTF-8 text (byte {error.object[error.start]:#04x} at {error.start}): "
-            "save it as UTF-8"
-        ) from error
+        content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{name} cannot be opened: {error.strerror}") from error
+    # Without a mark before it, its ASCII characters show: every other byte is zero.
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in content[:2]:
+        raise ValueError(f"{name} is UTF-16 or UTF-32, not UTF-8 text: save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{name} is not UTF-8 text but of another encoding, such as Latin-1 (byte "
+            f"{content[error.start]:#04x} at {error.start}): save it as UTF-8"
+        ) from error
 
 
 def _json_rows(content: str, name: str) -> Iterator[tuple[str, dict[str, object]]]:
@@ -83,9 +92,9 @@ def _json_rows(content: str, name: str) -> Iterator[tuple[str, dict[str, object]
             continue
         origin = f"{name}, line {number}"
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_without_repeats)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{origin}: not JSON: {error}") from error
+            raise ValueError(f"{origin}: not JSON as it should be: {error}") from error
         if not isinstance(row, dict):
             raise ValueError(f'{origin}: must be an object such as {{"file_name": ...}}')
         yield origin, row
@@ -112,11 +121,7 @@ def _csv_rows(content: str, name: str) -> Iterator[tuple[str, dict[str, object]]
             continue
         if not header:
             header = [cell.strip() for cell in cells]
-            if _FILE_COLUMN not in header:
-                raise ValueError(
-                    f"{origin}: there is no `{_FILE_COLUMN}` among the columns, which are "
-                    f"{', '.join(map(repr, header))}: name it, and separate cells by commas"
-                )
+            _check_header(header, origin)
             continue
         if any(cell.strip() for cell in cells[len(header) :]):
             raise ValueError(
@@ -125,6 +130,30 @@ def _csv_rows(content: str, name: str) -> Iterator[tuple[str, dict[str, object]]
             )
         _check_swallows_no_row(cells, delimiter, origin)
         yield origin, dict(zip(header, cells, strict=False))
+
+
+def _check_header(header: list[str], origin: str) -> None:
+    missing = {f"`{_FILE_COLUMN}`": [_FILE_COLUMN], "`text` and no `caption`": _CAPTION_COLUMNS}
+    for what, names in missing.items():
+        if not set(names) & set(header):
+            raise ValueError(
+                f"{origin}: there is no {what} among the columns, which are "
+                f"{', '.join(map(repr, header))}: name it, and separate cells by commas"
+            )
+    if twice := _repeated(filter(None, header)):
+        raise ValueError(f"{origin}: there are several columns {twice!r}: leave one")
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON, of which the standard would have the last of several values count."""
+    if twice := _repeated(name for name, _ in pairs):
+        raise ValueError(f"there are several values of {twice!r}: leave one")
+    return dict(pairs)
+
+
+def _repeated(names: Iterable[str]) -> str:
+    """The first name that comes more than once, "" if none does."""
+    return next((name for name, count in Counter(names).items() if count > 1), "")
 
 
 def _delimiter(content: str) -> str:
