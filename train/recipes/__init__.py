@@ -28,7 +28,7 @@ from videogen.train.recipes.shapes import (
     shapes_t2v_longest,
     shapes_t2v_turned,
 )
-from videogen.train.recipes.worlds import worlds_appearance, worlds_motion
+from videogen.train.recipes.worlds import worlds_appearance, worlds_motion, worlds_pairs
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_codec": shapes_codec,
@@ -52,6 +52,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "worlds_codec_finer": worlds_codec_finer,
     "worlds_appearance": worlds_appearance,
     "worlds_motion": worlds_motion,
+    "worlds_pairs": worlds_pairs,
 }
 
 
