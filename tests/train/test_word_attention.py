@@ -89,6 +89,8 @@ def test_weight_is_what_is_added(codec_folder: Path) -> None:
     times = record(told)
     losses, without = told(batch, "train"), plain(batch, "train")
     assert "loss_attention" not in without
+    unaware = plain(replace(SOURCE, annotated=False).batch(range(24)), "train")
+    assert without.keys() == unaware.keys() and torch.equal(without["loss"], unaware["loss"])
     share = (times[0] <= 1000 * LAST_TIME).sum() / 24
     assert 0.3 < share < 1
     added = losses["loss"] - without["loss"]
@@ -137,7 +139,6 @@ def test_words_learn_to_look_at_their_object(codec_folder: Path) -> None:
             objective(SOURCE.batch(range(16 * step, 16 * step + 16)), "train")["loss"].backward()
             optimizer.step()
         reached.append(share_of_words(objective, unseen) - before)
-    print(before, reached)
     assert reached[1] > 0.15 and reached[0] < 0.5 * reached[1]
 
 
