@@ -74,7 +74,7 @@ def test_a_query_without_any_key_gets_zeros(requires_grad):
 
 
 def test_no_gradient_no_plain_form(monkeypatch):
-    monkeypatch.delattr(attention_module, "_plain_attention")
+    monkeypatch.delattr(attention_module, "_attention_weights")
     with torch.no_grad():
         attention(*make_qkv(requires_grad=True))
     attention(*make_qkv())

@@ -129,3 +129,28 @@ def test_room_for_one_word_is_the_least() -> None:
     assert WordTokenizer(["red"], 2).tokenize(["red red"]).input_ids.tolist() == [[BOS_ID, 3]]
     with pytest.raises(ValueError, match="`max_length` must be at least 2"):
         WordTokenizer(["red"], 1)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "part", "words"),
+    [
+        ("a red star", "red star", ["red", "star"]),
+        ("ＲＥＤ star-like box", "star-like", ["star", "like"]),
+        ("there is a red star", "a red", ["a", "red"]),
+        ("red 🚀🐎 box", "🐎 box", ["🐎", "box"]),
+        ("red, star!", ", ", []),
+    ],
+)
+def test_tokens_of_a_part_of_a_prompt(prompt: str, part: str, words: list[str]) -> None:
+    """They are those that the words of the part become, whatever stands around them."""
+    tokenizer = WordTokenizer(["a", "red", "star", "like", "box", "🐎", "is", "there"], 12)
+    start = prompt.index(part)
+    positions = tokenizer.token_positions(prompt, range(start, start + len(part)))
+    ids = tokenizer.tokenize([prompt]).input_ids[0, list(positions)]
+    assert ids.tolist() == tokenizer.tokenize([" ".join(words)]).input_ids[0, 1 : 1 + len(words)].tolist()
+
+
+def test_words_that_are_cut_off_have_no_token() -> None:
+    tokenizer = WordTokenizer(["a", "red", "star"], 3)
+    assert list(tokenizer.token_positions("a red star", range(2, 10))) == [2]
+    assert list(tokenizer.token_positions("a red star", range(6, 10))) == []

@@ -30,6 +30,7 @@ from videogen.train.objectives.latents import (
     draw_uniform,
     read_text_encoder,
 )
+from videogen.train.objectives.word_attention import LAST_TIME, attention_losses, find_regions
 
 Denoiser = UViT3D | UNet3D | DiT3D
 
@@ -134,6 +135,10 @@ class DiffusionObjectiveConfig(LatentObjectiveConfig):
             them none). 0 makes a network without channels for conditions.
         condition_dropout: Share of the conditions that are left out, for a guidance scale of their own beside
             that of the caption (Brooks et al. 2022, arXiv:2211.09800, section 3.2.1).
+        attention_weight: Weight of a loss that keeps the attention of an object's words on the pixels that
+            show it; see `attention_losses`. 0 leaves it out. Above 0 the network must be a `UViT3D` and the
+            clips annotated.
+        attention_layers: Indices of the blocks of the network whose attention it is; all of them if empty.
     """
 
     network: DenoiserConfig = UViTConfig()
@@ -142,6 +147,8 @@ class DiffusionObjectiveConfig(LatentObjectiveConfig):
     init_from: str | None = None
     condition_rate: float = 0.0
     condition_dropout: float = 0.1
+    attention_weight: float = 0.0
+    attention_layers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is out of range."""
@@ -153,13 +160,21 @@ class DiffusionObjectiveConfig(LatentObjectiveConfig):
         for name in ("condition_rate", "condition_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` must be between 0 and 1, got {getattr(self, name)}")
+        if not 0 <= self.attention_weight < math.inf:
+            raise ValueError(f"`attention_weight` must be at least 0, got {self.attention_weight}")
+        if self.attention_weight and not isinstance(self.network, UViTConfig):
+            raise ValueError(
+                f"`attention_weight` must be 0 for a {type(self.network).__name__}, got "
+                f"{self.attention_weight}: of all networks a UViT3D alone gives its attention to words"
+            )
 
     def build(self) -> DiffusionObjective:
         """Make the objective: the frozen codec, and a new or given denoiser and text encoder.
 
         Raises:
             ValueError: If `codec`, `init_from` or `text_encoder` is not there or does not fit, or the
-                denoiser of `init_from` takes conditions of another number of channels.
+                denoiser of `init_from` takes conditions of another number of channels, or has not as many
+                blocks as `attention_layers` names.
         """
         check_result("init_from", self.init_from)
         codec = self.load_codec()
@@ -182,7 +197,16 @@ class DiffusionObjectiveConfig(LatentObjectiveConfig):
                 denoiser = grown(denoiser, **asked)
         else:
             denoiser = self.network.build(latent_channels, self.text_dim, channels)
+        self._check_layers(denoiser)
         return DiffusionObjective(codec, text_encoder, denoiser, self)
+
+    def _check_layers(self, denoiser: Denoiser) -> None:
+        num_layers = denoiser.config.get("num_layers", 0)
+        if any(not 0 <= layer < num_layers for layer in self.attention_layers):
+            raise ValueError(
+                f"`attention_layers` must be between 0 and {num_layers - 1} for this network, "
+                f"got {self.attention_layers}"
+            )
 
 
 class DiffusionObjective(LatentObjective):
@@ -209,16 +233,19 @@ class DiffusionObjective(LatentObjective):
     def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:
         """Losses of a batch: `loss`, and its part at high noise, `loss_noisy` (t > 0.8).
 
-        Where there are conditions, also that of the cells of latents that are known, `loss_known`.
+        Where there are conditions, also that of the cells of latents that are known, `loss_known`. With an
+        `attention_weight`, `loss_attention` before it is weighted, of the clips that have one.
 
         Raises:
-            ValueError: If there are to be conditions, and the batch has no pixels to make them of.
+            ValueError: If there are to be conditions, and the batch has no pixels to make them of, or the
+                attention is to be trained, and the batch is not annotated.
         """
         latents = self.latents(batch)
         generators = self.generators(batch)
         normal = torch.tensor([torch.randn((), generator=generator).item() for generator in generators])
         times = torch.sigmoid(self.settings.time_mean + self.settings.time_std * normal).to(latents)
-        text = self.encode_captions(batch, draw_uniform(generators))
+        draws = draw_uniform(generators)
+        text = self.encode_captions(batch, draws)
         noise = sample_noise(latents.shape[1:], generators).to(latents)
 
         condition = None
@@ -226,14 +253,16 @@ class DiffusionObjective(LatentObjective):
             condition = self._draw_conditions(batch, generators).to(latents)
 
         t = times[:, None, None, None, None]
-        model_pred = self.denoiser(
+        asked = {"output_attentions": True} if self.settings.attention_weight else {}
+        model_pred, *attentions = self.denoiser(
             torch.lerp(latents, noise, t),
             times * 1000,
             text.prompt_embeds,
             text.attention_mask,
             return_dict=False,
             condition=condition,
-        )[0]
+            **asked,
+        )
         squares = (model_pred.float() - (noise - latents)).square()
         errors = squares.mean((1, 2, 3, 4))
         noisy = times.detach() > 0.8
@@ -242,7 +271,25 @@ class DiffusionObjective(LatentObjective):
         if condition is not None:
             known = (condition[:, latents.shape[1] :] == 1).all(1)  # (B, f, h, w)
             losses["loss_known"] = (squares.detach().mean(1) * known).sum() / known.sum().clamp(min=1)
+        if attentions:
+            captions = self.kept_captions(batch, draws)
+            found, counted = self._attention_losses(batch, captions, attentions[0], times)
+            losses["loss"] = losses["loss"] + self.settings.attention_weight * found.mean()
+            losses["loss_attention"] = found.detach().sum() / counted.sum().clamp(min=1)
         return losses
+
+    def _attention_losses(
+        self, batch: Batch, captions: Sequence[str], attentions: Sequence[Tensor], times: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """`attention_losses` of the chosen blocks, for clips that are not too noisy."""
+        num_words = attentions[0].shape[-1]
+        regions = find_regions(
+            batch, captions, self.text_encoder.tokenizer, num_words, self.codec.compression
+        )
+        layers = self.settings.attention_layers or range(len(attentions))
+        losses, counted = attention_losses([attentions[layer] for layer in layers], regions)
+        early = times <= LAST_TIME
+        return losses * early, counted & early
 
     @torch.no_grad()
     def _draw_conditions(self, batch: Batch, generators: Sequence[torch.Generator]) -> Tensor:

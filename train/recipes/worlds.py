@@ -1,7 +1,8 @@
-"""Recipes of one model for both worlds, in the order in which they are run: appearance, then motion.
+"""Recipes of one model for both worlds, in the order in which they are run: appearance, motion, pairs.
 
 What things look like is learned on single latent frames, which are four times cheaper than clips; how they
-move, and how a clip follows from parts of it, on whole ones. `worlds_codec_finer` and `open_text` come first.
+move, and how a clip follows from parts of it, on whole ones. Last comes which words belong to which of two
+things at once. `worlds_codec_finer` and `open_text` come first.
 """
 
 from __future__ import annotations
@@ -24,6 +25,14 @@ PREVIEW_PROMPTS = (
     "a large octopus moves left on a teal background",
     "a large red circle moves right on a black background",
     "a medium yellow star rotates on a purple background",
+)
+PAIR_PROMPTS = (
+    "a small horse moves right and a small red ring stays still on a white background",
+    "a medium rocket moves up and a small blue star rotates on a beige background",
+    "a small octopus bounces and a small clown face moves left on a teal background",
+    "a small yellow square moves down and a small purple circle moves up on a black background",
+    "a small green triangle grows and a small pink cross moves right on a navy background",
+    "a large horse stays still on a sky blue background",
 )
 _VISIBLE = tuple(motion for motion in MOTIONS if not motion.startswith("fade"))
 """Motions during which an object is always to be seen."""
@@ -91,4 +100,39 @@ def worlds_motion() -> TrainConfig:
         decay_steps=4000,
         ema_decay=0.998,
         seed=1,
+    )
+
+
+def worlds_pairs() -> TrainConfig:
+    """Two things at once, from `worlds_motion` on: the words of an object learn to look at its pixels.
+
+    Half of the clips show two objects. Something of the clip is known in a third of them, since it is from
+    the caption alone that things have to be told apart.
+    """
+    first = worlds_motion()
+    objective = first.objective
+    assert isinstance(objective, DiffusionObjectiveConfig)
+    return replace(
+        first,
+        name="worlds_pairs",
+        objective=replace(
+            objective,
+            init_from="runs/worlds_motion/result",
+            condition_rate=0.5,
+            attention_weight=0.1,
+            attention_layers=(2, 3, 4, 5),
+            preview_prompts=PAIR_PROMPTS,
+            seed=2,
+        ),
+        source=Mixture(
+            (
+                EmojiClips(ARTWORK, seed=26, two_object_rate=0.5, annotated=True),
+                ShapesClips(seed=27, two_object_rate=0.5, annotated=True),
+            ),
+            shares=(0.6, 0.4),
+        ),
+        num_steps=4000,
+        learning_rate=1e-3,
+        decay_steps=2000,
+        seed=2,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -25,6 +25,10 @@ class Batch:
         attention_mask: `(B, L)` bool, the tokens of `prompt_embeds` that may be attended to.
         labels: `(B, A)` int64, for each of A attributes the class of what the clip shows, where it is known.
         codec_hash: Of the codec that made cached latents, where it is known.
+        mentions: For each clip and each of its objects the characters of the caption that describe it, where
+            clips are annotated; nothing for a clip in whose caption they are not known.
+        masks: `(B, O, F, H, W)` bool, where clips are annotated: pixels that show each object, in the order
+            of `mentions`; all False beyond a clip's own objects.
     """
 
     sample_ids: tuple[int, ...]
@@ -36,6 +40,8 @@ class Batch:
     attention_mask: Tensor | None = None
     labels: Tensor | None = None
     codec_hash: str | None = None
+    mentions: tuple[tuple[range, ...], ...] | None = None
+    masks: Tensor | None = None
 
     @property
     def pixels(self) -> Tensor:
@@ -47,6 +53,20 @@ class Batch:
         if self.pixels_or_none is None:
             raise ValueError("these clips are cached latents without pixels: this needs a source of pixels")
         return self.pixels_or_none
+
+    def cut(self, corners: Sequence[tuple[int, int]], size: int) -> Batch:
+        """Pixels and masks cut to squares, given the row and the column at which each of them begins."""
+
+        def squares(clips: Tensor) -> Tensor:
+            return torch.stack(
+                [
+                    clip[..., top : top + size, left : left + size]
+                    for clip, (top, left) in zip(clips, corners, strict=True)
+                ]
+            )
+
+        masks = None if self.masks is None else squares(self.masks)
+        return replace(self, pixels_or_none=squares(self.pixels), masks=masks)
 
 
 class ClipSource(Protocol):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from random import Random
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from videogen.data.batch import Batch, ClipSource
@@ -18,7 +19,7 @@ class Mixture:
     """Pixels of several streams in given shares; each position belongs to one of them.
 
     Attributes:
-        sources: The streams; their clips must have equal shapes.
+        sources: The streams; their clips must have equal shapes, and be annotated all or none.
         shares: How much of the mixture each of them is, in any unit.
         seed: Decides which position belongs to which.
     """
@@ -46,22 +47,41 @@ class Mixture:
         """The clips at these positions; see `ClipSource`.
 
         Raises:
-            ValueError: If the clips differ in shape or in frames per second.
+            ValueError: If the clips differ in shape or in frames per second, or only some are annotated.
         """
         owners = [self.source_idx(sample_id) for sample_id in sample_ids]
-        clips: dict[int, tuple[Tensor, str]] = {}
-        rates: set[float] = set()
+        rows: dict[int, tuple[Batch, int]] = {}
         for owner in sorted(set(owners)):
             own = [sample_id for sample_id, idx in zip(sample_ids, owners, strict=True) if idx == owner]
             part = self.sources[owner].batch(own, device)
-            clips.update(zip(own, zip(part.pixels, part.captions, strict=True), strict=True))
-            rates.add(part.fps)
-        shapes = {tuple(pixels.shape) for pixels, _ in clips.values()}
+            rows.update((sample_id, (part, row)) for row, sample_id in enumerate(own))
+        found = [rows[sample_id] for sample_id in sample_ids]
+        shapes = {tuple(part.pixels.shape[1:]) for part, _ in found}
+        rates = {part.fps for part, _ in found}
         if len(shapes) > 1 or len(rates) > 1:
             raise ValueError(
                 "`sources` must have clips of one shape and of one rate, "
                 f"got {sorted(shapes)} at {sorted(rates)} frames per second"
             )
-        pixels = torch.stack([clips[sample_id][0] for sample_id in sample_ids])
-        captions = tuple(clips[sample_id][1] for sample_id in sample_ids)
-        return Batch(tuple(sample_ids), pixels, captions, rates.pop())
+        pixels = torch.stack([part.pixels[row] for part, row in found])
+        captions = tuple(part.captions[row] for part, row in found)
+        mentions, masks = _annotations(found)
+        return Batch(tuple(sample_ids), pixels, captions, rates.pop(), mentions=mentions, masks=masks)
+
+
+def _annotations(
+    rows: Sequence[tuple[Batch, int]],
+) -> tuple[tuple[tuple[range, ...], ...], Tensor] | tuple[None, None]:
+    """Mentions and masks of rows of batches, for as many objects as the richest of them has."""
+    mentions = [part.mentions[row] for part, row in rows if part.mentions is not None]
+    masks = [part.masks[row] for part, row in rows if part.masks is not None]
+    if not mentions:
+        return None, None
+    if len(mentions) < len(rows):
+        raise ValueError(
+            f"`sources` must be annotated all or none, got {len(mentions)} clips of {len(rows)} with "
+            "mentions: set `annotated` of all of them"
+        )
+    num_objects = max(map(len, masks))
+    padded = [F.pad(mask, (0, 0) * 3 + (0, num_objects - len(mask))) for mask in masks]
+    return tuple(mentions), torch.stack(padded)

@@ -73,21 +73,34 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Te
     Returns:
         (B, heads, Lq, D).
     """
-    records = _records.get()
-    if records is not None:
-        records.append(_attention_weights(q.detach().float(), k.detach().float(), mask).cpu())
+    _record(q, k, mask)
     if (
         q.device.type == "cpu"
         and torch.is_grad_enabled()
         and (q.requires_grad or k.requires_grad or v.requires_grad)
     ):
-        return _plain_attention(q, k, v, mask)
+        return _attention_weights(q, k, mask) @ v
     if q.is_cuda and _backend.get() == "xformers":
         return _xformers_attention(q, k, v, mask)
     for dim in (0, 1):
         if q.is_cuda and q.shape[dim] > MAX_CUDA_GRID:
             return _attention_in_chunks(q, k, v, mask, dim)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+def attention_with_weights(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """`attention` by the plain formula, and its weights `(B, heads, Lq, Lk)`, with their gradients."""
+    _record(q, k, mask)
+    weights = _attention_weights(q, k, mask)
+    return weights @ v, weights
+
+
+def _record(q: Tensor, k: Tensor, mask: Tensor | None) -> None:
+    records = _records.get()
+    if records is not None:
+        records.append(_attention_weights(q.detach().float(), k.detach().float(), mask).cpu())
 
 
 def _xformers_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
@@ -99,10 +112,6 @@ def _xformers_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) ->
         bias = bias.expand(*q.shape[:3], k.shape[2])
     rows = [tensor.transpose(1, 2) for tensor in (q, k, v)]  # (B, L, heads, D), as xformers wants them
     return memory_efficient_attention(*rows, attn_bias=bias).transpose(1, 2)
-
-
-def _plain_attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-    return _attention_weights(q, k, mask) @ v
 
 
 def _attention_weights(q: Tensor, k: Tensor, mask: Tensor | None) -> Tensor:

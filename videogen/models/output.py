@@ -12,9 +12,12 @@ class DenoiserOutput(BaseOutput):
 
     Attributes:
         sample: (B, C, f, h, w), unbounded: noise, velocity or clean latents, as the network was trained.
+        attentions: Where they are asked for: what each block looks at, (B, tokens, L) float32 for the L
+            words, the mean of its heads. The tokens are those of `grid_of`, frame by frame, row by row.
     """
 
     sample: torch.Tensor
+    attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass

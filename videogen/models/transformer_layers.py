@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from diffusers.models.modeling_utils import ModelMixin
 from torch import Tensor, nn
 
-from videogen.models.attention import attention
+from videogen.models.attention import attention, attention_with_weights
 from videogen.models.step_cache import FeatureCache, reuse
 from videogen.models.text_context import TextContext
 
@@ -189,10 +189,13 @@ class TransformerBlock(nn.Module):
         condition: Tensor,
         grid: tuple[int, int, int],
         cache: FeatureCache | None = None,
-    ) -> Tensor:
+        output_attention: bool = False,
+    ) -> Tensor | tuple[Tensor, Tensor]:
         """Map `(B, N, D)` to the same shape, given the modulation `(B, 6, D)` and B prompts.
 
-        The N tokens are a grid of frames, rows and columns; the convolutions see the condition `(B, D)`.
+        The N tokens are a grid of frames, rows and columns; the convolutions see the condition `(B, D)`. With
+        `output_attention`, the mean weights `(B, N, L)` of the heads for the L words come too; there must be
+        no cache then.
         """
         modulation = (modulation + self.modulation_table)[:, :, None]  # (B, 6, 1, D)
         shift1, scale1, gate1, shift2, scale2, gate2 = modulation.unbind(1)
@@ -205,11 +208,14 @@ class TransformerBlock(nn.Module):
             lambda: self._attend(modulate(hidden_states, shift1, scale1), rotations),
         )
         hidden_states = torch.addcmul(hidden_states, gate1, attended)
-        hidden_states = hidden_states + reuse(
-            cache, "text", self, num_rows, lambda: self._attend_to_text(hidden_states, text)
-        )
-        hidden_states = self._convolve(hidden_states, condition, grid)
-        return torch.addcmul(hidden_states, gate2, self.mlp(modulate(hidden_states, shift2, scale2)))
+        weights = None
+        if output_attention:
+            read, weights = self._attend_to_text_with_weights(hidden_states, text)
+        else:
+            read = reuse(cache, "text", self, num_rows, lambda: self._attend_to_text(hidden_states, text))
+        hidden_states = self._convolve(hidden_states + read, condition, grid)
+        output = torch.addcmul(hidden_states, gate2, self.mlp(modulate(hidden_states, shift2, scale2)))
+        return output if weights is None else (output, weights)
 
     def _attend(self, hidden_states: Tensor, rotations: Tensor) -> Tensor:
         projected = self.to_qkv(hidden_states)
@@ -218,9 +224,16 @@ class TransformerBlock(nn.Module):
         return self.to_out(attention(query, key, value).transpose(1, 2).flatten(2))
 
     def _attend_to_text(self, hidden_states: Tensor, text: TextContext) -> Tensor:
-        query = self._heads(self.cross_to_q(F.layer_norm(hidden_states, hidden_states.shape[-1:])))
-        attended = attention(query, *text.keys_values[self], text.mask).transpose(1, 2).flatten(2)
-        return self.cross_to_out(attended)
+        attended = attention(self._text_query(hidden_states), *text.keys_values[self], text.mask)
+        return self.cross_to_out(attended.transpose(1, 2).flatten(2))
+
+    def _attend_to_text_with_weights(self, hidden_states: Tensor, text: TextContext) -> tuple[Tensor, Tensor]:
+        query = self._text_query(hidden_states)
+        attended, weights = attention_with_weights(query, *text.keys_values[self], text.mask)
+        return self.cross_to_out(attended.transpose(1, 2).flatten(2)), weights.float().mean(1)
+
+    def _text_query(self, hidden_states: Tensor) -> Tensor:
+        return self._heads(self.cross_to_q(F.layer_norm(hidden_states, hidden_states.shape[-1:])))
 
     def _convolve(self, hidden_states: Tensor, condition: Tensor, grid: tuple[int, int, int]) -> Tensor:
         if self.token_conv is None:

@@ -135,7 +135,8 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
         condition: Tensor | None = None,
         step_size: Tensor | float | None = None,
         cache: FeatureCache | None = None,
-    ) -> DenoiserOutput | tuple[Tensor]:
+        output_attentions: bool = False,
+    ) -> DenoiserOutput | tuple[Tensor] | tuple[Tensor, tuple[Tensor, ...]]:
         """Predict the velocity `noise - latents` of noisy latents `(1 - t) latents + t noise`.
 
         Args:
@@ -151,14 +152,20 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
                 noise to clip. None equals 0, the velocity at this very time.
             cache: What earlier steps have kept, of use where no gradients are recorded. `deep` is the
                 Transformer, `spatial` its attention among all tokens.
+            output_attentions: Whether to return the attention to the words too, block by block, with its
+                gradients; see `DenoiserOutput`. On a GPU it is then not computed by the fused kernel.
 
         Returns:
-            The prediction, `(N, C, f, h, w)`.
+            The prediction, `(N, C, f, h, w)`, and the attentions if they are asked for.
 
         Raises:
-            ValueError: If a shape does not fit, or a cache is given while gradients are recorded.
+            ValueError: If a shape does not fit, a cache is given while gradients are recorded, or attentions
+                are asked for with a cache, which may leave them out.
         """
         check_latents(sample, self.config["in_channels"])
+        if output_attentions and cache is not None:
+            raise ValueError("`output_attentions` must be False with a `cache`, got True: give no cache")
+        attentions: list[Tensor] | None = [] if output_attentions else None
         text = encoder_hidden_states
         if isinstance(text, Tensor):
             text = self.text_context(text, encoder_attention_mask)
@@ -181,7 +188,7 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
             hidden_states = block(hidden_states, frame_modulator, num_frames)
         skip = hidden_states
         hidden_states = skip + reuse(
-            cache, "deep", self, len(skip), lambda: self._transform(skip, modulator, text, cache)
+            cache, "deep", self, len(skip), lambda: self._transform(skip, modulator, text, cache, attentions)
         )
         for block in self.up_blocks:
             hidden_states = block(hidden_states, frame_modulator, num_frames)
@@ -190,12 +197,23 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
         output = output.unflatten(0, (-1, len(sample)))  # (N / B, B, C, f, h, w)
         prediction = per_clip(skip_scale, sample) * sample + per_clip(out_scale, sample) * output
         prediction = prediction.flatten(0, 1)
-        return DenoiserOutput(sample=prediction) if return_dict else (prediction,)
+        kept = None if attentions is None else tuple(attentions)
+        if return_dict:
+            return DenoiserOutput(sample=prediction, attentions=kept)
+        return (prediction,) if kept is None else (prediction, kept)
 
     def _transform(
-        self, hidden_states: Tensor, modulator: Tensor, text: TextContext, cache: FeatureCache | None
+        self,
+        hidden_states: Tensor,
+        modulator: Tensor,
+        text: TextContext,
+        cache: FeatureCache | None,
+        attentions: list[Tensor] | None,
     ) -> Tensor:
-        """What the Transformer adds to hidden_states `(N*f, c, h, w)`; modulator `(N, D)`."""
+        """What the Transformer adds to hidden_states `(N*f, c, h, w)`; modulator `(N, D)`.
+
+        If there is a list, the attention of each block to the words is put there.
+        """
         num_frames = len(hidden_states) // text.num_prompts
         rows, columns = hidden_states.shape[2] // PATCH, hidden_states.shape[3] // PATCH
         tokens = self.proj_in(to_patches(hidden_states))  # (N*f, rows, columns, D)
@@ -207,10 +225,16 @@ class UViT3D(AlignedWeights, ModelMixin, ConfigMixin):
         modulation = self.modulation(modulator).unflatten(-1, (6, -1))  # (N, 6, D)
         for block in self.blocks:
             arguments = (tokens, modulation, text, rotations, modulator, (num_frames, rows, columns), cache)
+            wanted = attentions is not None
             if self.gradient_checkpointing and torch.is_grad_enabled():
-                tokens = self._gradient_checkpointing_func(block, *arguments)
+                result = self._gradient_checkpointing_func(block, *arguments, wanted)
             else:
-                tokens = block(*arguments)
+                result = block(*arguments, wanted)
+            if attentions is None:
+                tokens = result
+            else:
+                tokens, weights = result
+                attentions.append(weights)
         tokens = self.proj_out(F.layer_norm(tokens, tokens.shape[-1:]))
         return from_patches(tokens.reshape(-1, rows, columns, tokens.shape[-1]))
 

@@ -37,6 +37,17 @@ class PromptReport:
     nearest: tuple[tuple[str, str], ...] = ()
 
 
+class PromptTokenizer(Protocol):
+    """A tokenizer that can tell which tokens a part of a prompt becomes."""
+
+    def token_positions(self, prompt: str, characters: range) -> range:
+        """Which of the L tokens of a prompt stand for the words that begin within a range of its characters.
+
+        Words that do not fit into L tokens have none.
+        """
+        ...
+
+
 class PromptEncoder(Protocol):
     """Anything that encodes prompts; the empty prompt is the unconditional one."""
 

@@ -58,6 +58,11 @@ def split_words(text: str) -> list[str]:
     return [word for piece in normalised for word in _WORD.findall(piece.translate(_INVISIBLE))]
 
 
+def words_within(text: str, characters: range) -> range:
+    """Which words of `split_words` begin within a range of the characters of a text."""
+    return range(*(len(split_words(text[:place])) for place in (characters.start, characters.stop)))
+
+
 @functools.lru_cache(maxsize=4096)
 def _closest(word: str, candidates: tuple[str, ...]) -> str | None:
     matches = difflib.get_close_matches(word, candidates, n=2, cutoff=TYPO_CUTOFF)
@@ -122,6 +127,14 @@ class WordTokenizer:
             token_ids = [BOS_ID, *(UNK_ID if word is None else self._ids[word] for word in words)]
             row[: len(token_ids)] = torch.tensor(token_ids)
         return TokenizedText(input_ids, input_ids != PAD_ID)
+
+    def token_positions(self, prompt: str, characters: range) -> range:
+        """Which tokens of a prompt stand for the words that begin within a range of its characters.
+
+        Words that do not fit have none.
+        """
+        words = words_within(prompt, characters)
+        return range(*(min(place + 1, self.max_length) for place in (words.start, words.stop)))
 
     def report(self, prompt: str) -> PromptReport:
         """Names the words of a prompt that `tokenize` does not know, corrects or cuts off."""

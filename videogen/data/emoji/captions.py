@@ -14,7 +14,7 @@ from videogen.data.emoji.world import (
     place_of,
 )
 from videogen.data.shapes import captions as shapes
-from videogen.data.shapes.captions import COLOUR_WORDS, SHAPE_WORDS, SIZE_WORDS
+from videogen.data.shapes.captions import COLOUR_WORDS, SHAPE_WORDS, SIZE_WORDS, Description
 from videogen.data.shapes.world import ShapeObject, X, Y
 
 BACKDROP_WORDS: dict[str, tuple[str, ...]] = {
@@ -155,6 +155,11 @@ def caption(scene: EmojiScene, namings: Mapping[str, Naming], rng: Random) -> st
     Which subject, colour and shape there are and how they move is always said, so that held-out combinations
     can be kept out.
     """
+    return describe(scene, namings, rng).text
+
+
+def describe(scene: EmojiScene, namings: Mapping[str, Naming], rng: Random) -> Description:
+    """`caption`, with which part of it speaks of which object."""
     opening = rng.choice(_OPENINGS) if rng.random() < 0.3 else ""
     order = list(range(len(scene.objects)))
     if scene.overlap:
@@ -166,12 +171,14 @@ def caption(scene: EmojiScene, namings: Mapping[str, Naming], rng: Random) -> st
     else:
         connective = rng.choice(("and", "with") if opening else _CONNECTIVES)
     gerund = bool(opening) or connective not in ("and", "while", "as")
-    said = f" {connective} ".join(_describe(scene, idx, namings, rng, gerund=gerund) for idx in order)
+    parts = [_describe(scene, idx, namings, rng, gerund=gerund) for idx in order]
+    said = f" {connective} ".join(parts)
     if opening:
         said = f"{opening} {said}"
+    places = dict(zip(order, shapes.locate(parts, said, connective), strict=True))
     if rng.random() < 0.75:
         said = f"{said} {_describe_backdrop(scene.backdrop, rng)}"
-    return said
+    return Description(said, tuple(places[idx] for idx in range(len(order))))
 
 
 def phrases(namings: Mapping[str, Naming]) -> list[str]:

@@ -9,8 +9,7 @@ from random import Random
 import torch
 
 from videogen.data.batch import Batch
-from videogen.data.emoji.dataset import FPS, EmojiClips
-from videogen.data.emoji.render import render
+from videogen.data.emoji.dataset import EmojiClips
 from videogen.data.shapes.world import RADIUS, X, Y
 
 
@@ -39,13 +38,9 @@ class EmojiCrops:
             ticks = tuple(tick + first for tick in scene.ticks)
             scenes.append(replace(scene, tracks=tracks, ticks=ticks))
             place = rng.choice(list(tracks))[rng.randrange(self.num_frames)]
-            corners.append([self._corner(float(place[axis]), float(place[RADIUS]), rng) for axis in (Y, X)])
-        pixels = render(scenes, self.clips.world.artwork, self.clips.size, device).pixels
-        crops = [
-            clip[..., top : top + self.size, left : left + self.size]
-            for clip, (top, left) in zip(pixels, corners, strict=True)
-        ]
-        return Batch(tuple(sample_ids), torch.stack(crops), self.clips.captions(scenes, sample_ids), FPS)
+            top, left = (self._corner(float(place[axis]), float(place[RADIUS]), rng) for axis in (Y, X))
+            corners.append((top, left))
+        return self.clips.batch_of(scenes, sample_ids, device).cut(corners, self.size)
 
     def _corner(self, centre: float, radius: float, rng: Random) -> int:
         """Where a crop begins along an axis, so that its centre is within the object."""

@@ -12,11 +12,12 @@ import torch
 
 from videogen.data.batch import Batch
 from videogen.data.emoji.artwork import Artwork, load_artwork
-from videogen.data.emoji.captions import caption
+from videogen.data.emoji.captions import describe
 from videogen.data.emoji.names import Naming, namings
 from videogen.data.emoji.render import render
 from videogen.data.emoji.world import BACKDROP_COLOURS, SIZES, EmojiScene, EmojiWorld
 from videogen.data.languages import LANGUAGES, check_languages, foreign_caption
+from videogen.data.shapes.captions import Description
 from videogen.data.shapes.world import MOTIONS
 
 FPS = 8.0
@@ -41,6 +42,7 @@ class EmojiClips:
         languages: Which ones, some of `LANGUAGES`.
         with_held_out: Whether held-out subjects and motions occur too: for those who judge clips, not for
             generators.
+        annotated: Whether batches have `mentions` and `masks`; captions in other languages mention nothing.
     """
 
     folder: str | Path
@@ -55,6 +57,7 @@ class EmojiClips:
     foreign_rate: float = 0.0
     languages: tuple[str, ...] = LANGUAGES
     with_held_out: bool = False
+    annotated: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a folder without artwork, clips of nothing, and what the world does not have."""
@@ -80,19 +83,30 @@ class EmojiClips:
 
     def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:
         """Compose the clips at these positions; see `ClipSource`."""
-        scenes = [self.scene(sample_id) for sample_id in sample_ids]
-        pixels = render(scenes, self.world.artwork, self.size, device).pixels
-        return Batch(tuple(sample_ids), pixels, self.captions(scenes, sample_ids), FPS)
+        return self.batch_of([self.scene(sample_id) for sample_id in sample_ids], sample_ids, device)
 
-    def captions(self, scenes: Sequence[EmojiScene], sample_ids: Sequence[int]) -> tuple[str, ...]:
-        """What is said of the scenes at these positions."""
-        return tuple(
-            foreign_caption(
-                scene, Random(f"emoji language/{self.seed}/{sample_id}"), self.foreign_rate, self.languages
-            )
-            or caption(scene, self.namings, Random(f"emoji caption/{self.seed}/{sample_id}"))
-            for scene, sample_id in zip(scenes, sample_ids, strict=True)
+    def batch_of(
+        self, scenes: Sequence[EmojiScene], sample_ids: Sequence[int], device: torch.device | str = "cpu"
+    ) -> Batch:
+        """Compose scenes at these positions, or parts of them, and say what is in them."""
+        rendering = render(scenes, self.world.artwork, self.size, device)
+        said = [self._describe(*pair) for pair in zip(scenes, sample_ids, strict=True)]
+        return Batch(
+            tuple(sample_ids),
+            rendering.pixels,
+            tuple(description.text for description in said),
+            FPS,
+            mentions=tuple(description.mentions for description in said) if self.annotated else None,
+            masks=rendering.masks([scene.tracks for scene in scenes]) if self.annotated else None,
         )
+
+    def _describe(self, scene: EmojiScene, sample_id: int) -> Description:
+        foreign = foreign_caption(
+            scene, Random(f"emoji language/{self.seed}/{sample_id}"), self.foreign_rate, self.languages
+        )
+        if foreign is not None:
+            return Description(foreign)
+        return describe(scene, self.namings, Random(f"emoji caption/{self.seed}/{sample_id}"))
 
 
 # Kept beside the clips rather than in them, so that they stay small when they are sent to worker processes.

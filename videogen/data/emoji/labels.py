@@ -10,7 +10,6 @@ from torch import Tensor
 
 from videogen.data.batch import Batch
 from videogen.data.emoji.dataset import EmojiClips
-from videogen.data.emoji.render import Rendering
 from videogen.data.emoji.world import (
     BACKDROP_COLOURS,
     BACKDROP_KINDS,
@@ -20,7 +19,8 @@ from videogen.data.emoji.world import (
     EmojiScene,
     place_of,
 )
-from videogen.data.shapes.world import ALPHA, MOTIONS, X, Y
+from videogen.data.rendering import Rendering, half_opaque
+from videogen.data.shapes.world import MOTIONS, X, Y
 
 CLASSES: dict[str, tuple[str, ...]] = {
     "motion": MOTIONS,
@@ -42,9 +42,7 @@ class Annotations:
     """Where the objects of clips are; L is the largest number of objects in one of them.
 
     Attributes:
-        masks: `(B, L, F, H, W)` bool: pixels at least half of which show the object, so far as it is opaque.
-            Of objects that overlap, the one of the larger index is in front; a pixel shows both where that
-            one is faded. All False where there is no object, or where it has not begun to fade in.
+        masks: `(B, L, F, H, W)` bool; see `Rendering.masks`.
         boxes: `(B, L, F, 4)` int64: left, top, right and bottom of the whole object in pixels, what something
             in front of it hides included; right and bottom lie behind the last pixel. All 0 if it has none.
     """
@@ -102,11 +100,8 @@ def labels_of(scene: EmojiScene) -> list[int]:
 def annotate(scenes: Sequence[EmojiScene], rendering: Rendering) -> Annotations:
     """Where the objects of scenes are in what `render` made of them."""
     coverage = rendering.coverage()
-    opacity = torch.zeros(coverage.shape[:3], device=coverage.device)  # (B, L, F)
-    for row, scene in enumerate(scenes):
-        opacity[row, : len(scene.objects)] = torch.from_numpy(scene.tracks[..., ALPHA])
-    least = torch.where(opacity > 0, 0.5 * opacity, torch.inf)[..., None, None]
-    return Annotations(rendering.visible() >= least, _boxes(coverage >= least))
+    tracks = [scene.tracks for scene in scenes]
+    return Annotations(rendering.masks(tracks), _boxes(coverage >= half_opaque(tracks, coverage)))
 
 
 def _boxes(masks: Tensor) -> Tensor:

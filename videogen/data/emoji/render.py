@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -20,46 +19,12 @@ from torch import Tensor
 from videogen.data.emoji.artwork import NUM_TICKS, SPRITE_SIZE, Artwork
 from videogen.data.emoji.backdrops import paint_backdrop
 from videogen.data.emoji.world import SIZES, EmojiObject, EmojiScene
+from videogen.data.rendering import Rendering
 from videogen.data.shapes.render import coverage
 from videogen.data.shapes.world import ALPHA, ANGLE, COLOURS, RADIUS, SMALLEST_SCALE, X, Y
 
 LEVEL_STEP = math.sqrt(2)
 """Between the sides of neighbouring levels: also the step between the sizes of the world."""
-
-
-@dataclass(frozen=True)
-class Rendering:
-    """Clips, and where every object is in them.
-
-    Attributes:
-        pixels: `(B, 3, F, H, W)` float32 in [-1, 1].
-        layers: For each place in the order of painting, the rows of the batch that have an object there and
-            `(num_rows, F, H, W)` in [0, 1], how much of each pixel it takes.
-    """
-
-    pixels: Tensor
-    layers: tuple[tuple[list[int], Tensor], ...]
-
-    def coverage(self) -> Tensor:
-        """`(B, L, F, H, W)` in [0, 1]: how much of each pixel an object takes, even where something hides it.
-
-        It is 0 where a scene has fewer than L objects.
-        """
-        batch_size, _, *frame_shape = self.pixels.shape
-        covered = self.pixels.new_zeros(batch_size, len(self.layers), *frame_shape)
-        for layer, (rows, alpha) in enumerate(self.layers):
-            covered[rows, layer] = alpha
-        return covered
-
-    def visible(self) -> Tensor:
-        """`(B, L, F, H, W)` in [0, 1]: `coverage` without what later objects hide."""
-        covered = self.coverage()
-        free = torch.ones_like(covered[:, 0])
-        for layer in range(covered.shape[1] - 1, -1, -1):
-            alpha = covered[:, layer].clone()
-            covered[:, layer] *= free
-            free *= 1 - alpha
-        return covered
 
 
 def render(
@@ -97,7 +62,7 @@ def render(
         else:
             behind = canvas[rows]
             canvas[rows] = behind.mul_(1 - alpha[:, None]).add_(painted[:, :3], alpha=2).sub_(alpha[:, None])
-        layers.append((rows, alpha))
+        layers.append((layer, rows, alpha))
     return Rendering(canvas, tuple(layers))
 
 

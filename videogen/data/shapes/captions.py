@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
@@ -113,6 +114,21 @@ _PLAIN_GRADIENT = 45.0  # in the middle of those that the world draws
 
 Word = TypeVar("Word")
 
+
+@dataclass(frozen=True)
+class Description:
+    """A caption, and which part of it speaks of which object.
+
+    Attributes:
+        text: The caption.
+        mentions: For each object of the scene, in the order of its objects, the characters of the text that
+            describe it: article, adjectives, noun, motion and place. Empty where that is not known.
+    """
+
+    text: str
+    mentions: tuple[range, ...] = ()
+
+
 _PLAIN_RATE = 0.5  # how often an attribute is said with its plain word rather than a synonym
 _OPENINGS = ("a video of", "a clip of", "an animation of", "there is", "we see")
 _CONNECTIVES = ("and", "while", "as", "with")
@@ -159,6 +175,11 @@ def caption(scene: Scene, rng: Random) -> str:
 
     Colour, shape and motion of every object are always said, so that a held-out combination can be kept out.
     """
+    return describe(scene, rng).text
+
+
+def describe(scene: Scene, rng: Random) -> Description:
+    """`caption`, with which part of it speaks of which object."""
     opening = rng.choice(_OPENINGS) if rng.random() < 0.3 else ""
     connective = rng.choice(_CONNECTIVES) if rng.random() < 0.5 else "and"
     gerund = bool(opening) or connective == "with"
@@ -166,9 +187,20 @@ def caption(scene: Scene, rng: Random) -> str:
     said = f" {connective} ".join(parts)
     if opening:
         said = f"{opening} {said}"
+    mentions = locate(parts, said, connective)
     if rng.random() < 0.8:
         said = f"{said} {_describe_background(scene.background, rng)}"
-    return said
+    return Description(said, tuple(mentions))
+
+
+def locate(parts: Sequence[str], text: str, connective: str) -> list[range]:
+    """Where parts stand at the end of a text, joined by a connective."""
+    places = []
+    stop = len(text)
+    for part in reversed(parts):
+        places.append(range(stop - len(part), stop))
+        stop -= len(f" {connective} {part}")
+    return places[::-1]
 
 
 def vocabulary() -> list[str]:

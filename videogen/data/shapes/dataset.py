@@ -11,8 +11,8 @@ import torch
 
 from videogen.data.batch import Batch
 from videogen.data.languages import LANGUAGES, check_languages, foreign_caption
-from videogen.data.shapes.captions import caption
-from videogen.data.shapes.render import render
+from videogen.data.shapes.captions import Description, describe
+from videogen.data.shapes.render import draw
 from videogen.data.shapes.world import WORLDS, Scene, World, X, Y
 
 FPS = 8.0
@@ -77,6 +77,7 @@ class ShapesClips:
         drills: What is shown more often than the world shows it, after the first clips.
         foreign_rate: Share of clips that are captioned in one of `languages`, in [0, 1].
         languages: Which ones, some of `LANGUAGES`.
+        annotated: Whether batches have `mentions` and `masks`; captions in other languages mention nothing.
     """
 
     world: str = "shapes"
@@ -89,6 +90,7 @@ class ShapesClips:
     drills: tuple[Drill, ...] = ()
     foreign_rate: float = 0.0
     languages: tuple[str, ...] = LANGUAGES
+    annotated: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a world that does not exist, and drills that are not in it or more than all."""
@@ -117,19 +119,30 @@ class ShapesClips:
 
     def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:
         """Render the clips at these positions; see `ClipSource`."""
-        scenes = [self.scene(sample_id) for sample_id in sample_ids]
-        pixels = render(scenes, self.size, device)
-        return Batch(tuple(sample_ids), pixels, self.captions(scenes, sample_ids), FPS)
+        return self.batch_of([self.scene(sample_id) for sample_id in sample_ids], sample_ids, device)
 
-    def captions(self, scenes: Sequence[Scene], sample_ids: Sequence[int]) -> tuple[str, ...]:
-        """What is said of the scenes at these positions."""
-        return tuple(
-            foreign_caption(
-                scene, Random(f"language/{self.seed}/{sample_id}"), self.foreign_rate, self.languages
-            )
-            or caption(scene, Random(f"caption/{self.seed}/{sample_id}"))
-            for scene, sample_id in zip(scenes, sample_ids, strict=True)
+    def batch_of(
+        self, scenes: Sequence[Scene], sample_ids: Sequence[int], device: torch.device | str = "cpu"
+    ) -> Batch:
+        """Render scenes at these positions, or parts of them, and say what is in them."""
+        rendering = draw(scenes, self.size, device)
+        said = [self._describe(*pair) for pair in zip(scenes, sample_ids, strict=True)]
+        return Batch(
+            tuple(sample_ids),
+            rendering.pixels,
+            tuple(description.text for description in said),
+            FPS,
+            mentions=tuple(description.mentions for description in said) if self.annotated else None,
+            masks=rendering.masks([scene.tracks for scene in scenes]) if self.annotated else None,
         )
+
+    def _describe(self, scene: Scene, sample_id: int) -> Description:
+        foreign = foreign_caption(
+            scene, Random(f"language/{self.seed}/{sample_id}"), self.foreign_rate, self.languages
+        )
+        if foreign is not None:
+            return Description(foreign)
+        return describe(scene, Random(f"caption/{self.seed}/{sample_id}"))
 
 
 @dataclass(frozen=True)
@@ -160,12 +173,7 @@ class ShapesCrops:
             scene = Scene(scene.objects, scene.tracks[:, first : first + self.num_frames], scene.background)
             scenes.append(scene)
             corners.append(self._corner(scene, rng))
-        pixels = render(scenes, self.clips.size, device)
-        crops = [
-            clip[:, :, top : top + self.size, left : left + self.size]
-            for clip, (top, left) in zip(pixels, corners, strict=True)
-        ]
-        return Batch(tuple(sample_ids), torch.stack(crops), self.clips.captions(scenes, sample_ids), FPS)
+        return self.clips.batch_of(scenes, sample_ids, device).cut(corners, self.size)
 
     def _corner(self, scene: Scene, rng: Random) -> tuple[int, int]:
         """Top left corner, so that the centre lies near an object's outline as often as inside it."""

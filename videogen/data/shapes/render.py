@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from videogen.data.rendering import Rendering
 from videogen.data.shapes.world import BACKGROUNDS, COLOURS, REACH_ROTATED, SHAPES, Background, Scene
 
 SQUARE_HALF_SIDE = 0.82
@@ -39,6 +40,13 @@ def render(
     Raises:
         ValueError: If `scenes` is empty.
     """
+    return draw(scenes, size, device).pixels
+
+
+def draw(
+    scenes: Sequence[Scene], size: int | tuple[int, int] = 64, device: torch.device | str = "cpu"
+) -> Rendering:
+    """`render`, with where every object is."""
     if not scenes:
         raise ValueError("`scenes` is empty: there is nothing to render")
     height, width = (size, size) if isinstance(size, int) else size
@@ -46,6 +54,7 @@ def render(
     canvas = torch.stack([_paint_background(scene.background, height, width, device) for scene in scenes])
     canvas = canvas[:, :, None].repeat(1, 1, num_frames, 1, 1)  # (B, 3, F, H, W)
 
+    layers = []
     for layer in range(max(len(scene.objects) for scene in scenes)):
         for shape in SHAPES:
             rows = [
@@ -56,10 +65,12 @@ def render(
             if not rows:
                 continue
             tracks = torch.from_numpy(np.stack([scenes[row].tracks[layer] for row in rows])).to(device)
-            for row, alpha in zip(rows, coverage(shape, tracks, height, width), strict=True):
+            alphas = coverage(shape, tracks, height, width)
+            layers.append((layer, rows, alphas))
+            for row, alpha in zip(rows, alphas, strict=True):
                 rgb = torch.tensor(COLOURS[scenes[row].objects[layer].colour], device=device) / 127.5 - 1.0
                 canvas[row].lerp_(rgb[:, None, None, None], alpha)
-    return canvas
+    return Rendering(canvas, tuple(layers))
 
 
 def coverage(shape: str, tracks: Tensor, height: int, width: int) -> Tensor:
