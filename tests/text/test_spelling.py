@@ -32,7 +32,9 @@ def test_slips(corrector: SpellingCorrector, slip: str, meant: str) -> None:
     assert corrector.read(slip) == meant
 
 
-@pytest.mark.parametrize("word", ["zeppelin", "tge", "twoo", "re", "", "r2d", "\U0001f411", "x" * 500, "brpwm"])
+@pytest.mark.parametrize(
+    "word", ["zeppelin", "tge", "twoo", "re", "", "r2d", "\U0001f411", "x" * 500, "brpwm"]
+)
 def test_words_that_are_no_slips(corrector: SpellingCorrector, word: str) -> None:
     assert corrector.read(word) is None
 

@@ -1,4 +1,4 @@
-"""Training of the text encoder for open words, from a sentence encoder and from sentences with their meaning."""
+"""Training of the text encoder for open words, by a sentence encoder and by sentences with their meaning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -39,8 +39,8 @@ class OpenTextObjectiveConfig(ObjectiveConfig):
     Attributes:
         teacher: Folder of the sentence encoder all-MiniLM-L6-v2, as transformers loads it.
         sentences: Whose words and things the encoder is made for; they are also what is trained on.
-        init_from: Folder of a trained encoder to go on from; None for a fresh one. It keeps its things and its
-            words, but for the rarest, whose places those go to that it does not have yet.
+        init_from: Folder of a trained encoder to go on from; None for a fresh one. It keeps its words but for
+            the rarest, whose places go to those that it does not have yet.
         num_words: In the table.
         num_buckets: Of n-grams.
         num_layers: Blocks of the encoder.
@@ -53,7 +53,7 @@ class OpenTextObjectiveConfig(ObjectiveConfig):
     """
 
     teacher: str = "all-minilm-l6-v2"
-    sentences: Sentences = Sentences()
+    sentences: Sentences = field(default_factory=Sentences)
     init_from: str | None = None
     num_words: int = 13_000
     num_buckets: int = 4096
@@ -113,7 +113,9 @@ class SentenceTeacher(nn.Module):
     def __init__(self, folder: str) -> None:
         super().__init__()
         if not (Path(folder) / "config.json").is_file():
-            raise ValueError(f"`teacher` must be the folder of all-MiniLM-L6-v2, {folder!r} is none: {GET_TEACHER}")
+            raise ValueError(
+                f"`teacher` must be the folder of all-MiniLM-L6-v2, {folder!r} is none: {GET_TEACHER}"
+            )
         from transformers import AutoModel, AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -128,17 +130,18 @@ class SentenceTeacher(nn.Module):
     @torch.no_grad()
     def embed(self, sentences: Sequence[str]) -> Tensor:
         """Embeddings `(B, 384)` of B sentences, of unit length."""
-        order = sorted(range(len(sentences)), key=lambda idx: len(sentences[idx]))
-        embeds = torch.empty(len(sentences), self.network.config.hidden_size)
-        for start in range(0, len(order), _TEACHER_BATCH):
-            chosen = order[start : start + _TEACHER_BATCH]
+        distinct = sorted(set(sentences), key=lambda text: (len(text), text))
+        found: dict[str, Tensor] = {}
+        for start in range(0, len(distinct), _TEACHER_BATCH):
+            chosen = distinct[start : start + _TEACHER_BATCH]
             tokens = self.tokenizer(
-                [sentences[idx] for idx in chosen], padding=True, truncation=True, max_length=64, return_tensors="pt"
+                chosen, padding=True, truncation=True, max_length=64, return_tensors="pt"
             ).to(self.network.device)
             states = self.network(**tokens).last_hidden_state
             mask = tokens["attention_mask"][..., None]
-            embeds[chosen] = F.normalize((states * mask).sum(1) / mask.sum(1), dim=-1).float().cpu()
-        return embeds
+            embeds = F.normalize((states * mask).sum(1) / mask.sum(1), dim=-1).float().cpu()
+            found.update(zip(chosen, embeds, strict=True))
+        return torch.stack([found[text] for text in sentences])
 
     def train(self, mode: bool = True) -> SentenceTeacher:
         """Stays in evaluation mode."""
@@ -202,12 +205,17 @@ class OpenTextObjective(Objective):
             readings.append(self.encoder.reader(text))
         loss_meaning, understood = self._meaning(readings, batch.labels[order.to(batch.labels.device)])
         num_distilled = max(1, round(self.settings.distilled_share * len(batch.captions)))
-        chosen = torch.randperm(len(order), generator=seeded_generator(self.settings.seed, batch.sample_ids[0]))
+        chosen = torch.randperm(
+            len(order), generator=seeded_generator(self.settings.seed, batch.sample_ids[0])
+        )
         chosen = chosen[:num_distilled]
         # What is said in another language should be to a student what the teacher knows it as in English
         # (Reimers and Gurevych 2020, arXiv:2004.09813).
         taught = self.teacher.embed(
-            [self.settings.sentences.sentence(batch.sample_ids[row]).english for row in order[chosen].tolist()]
+            [
+                self.settings.sentences.sentence(batch.sample_ids[row]).english
+                for row in order[chosen].tolist()
+            ]
         )
         predicted = self.to_teacher(torch.cat(summaries)[chosen.to(summaries[0].device)]).float()
         loss_teacher = 1 - F.cosine_similarity(predicted, taught.to(predicted)).mean()
@@ -225,7 +233,8 @@ class OpenTextObjective(Objective):
         counts = torch.cat([reading.count for reading in readings])
         things = torch.cat([reading.things for reading in readings])
         logits = {
-            name: torch.cat([reading.attributes[name] for reading in readings]) for name in readings[0].attributes
+            name: torch.cat([reading.attributes[name] for reading in readings])
+            for name in readings[0].attributes
         }
         logits["thing"] = self.encoder.thing_logits(things, self.others)
         similarities = logits["thing"] / THING_SCALE
@@ -267,7 +276,7 @@ class OpenTextObjective(Objective):
 
 
 def familiar_words(sentences: Sentences, num_sampled: int) -> list[str]:
-    """All words that so many sentences speak with, the most frequent first, and those of the worlds' captions."""
+    """All words that so many sentences speak with, the most frequent first, and those of captions."""
     spelled_right = replace(sentences, typing_error_rate=0.0)
     said = (spelled_right.sentence(-1 - idx).text for idx in range(num_sampled))
     counts = Counter(word for text in said for word in split_words(text))
@@ -276,7 +285,7 @@ def familiar_words(sentences: Sentences, num_sampled: int) -> list[str]:
 
 
 def reduced(embeds: Tensor, fitted_on: int, size: int) -> Tensor:
-    """Embeddings `(N, D)` in the `size` directions in which the first `fitted_on` differ most, `(N, size)`."""
+    """`(N, size)`: embeddings `(N, D)` in those directions in which the first `fitted_on` differ most."""
     mean = embeds[:fitted_on].mean(0)
     centred = embeds - mean
     _, directions = torch.linalg.eigh(centred[:fitted_on].T @ centred[:fitted_on])

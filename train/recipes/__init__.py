@@ -28,7 +28,7 @@ from videogen.train.recipes.shapes import (
     shapes_t2v_longest,
     shapes_t2v_turned,
 )
-from videogen.train.recipes.text import open_text
+from videogen.train.recipes.text import open_text, open_text_languages
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_codec": shapes_codec,
@@ -49,6 +49,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_t2v_turned": shapes_t2v_turned,
     "shapes_t2v_finer": shapes_t2v_finer,
     "open_text": open_text,
+    "open_text_languages": open_text_languages,
     "worlds_codec": worlds_codec,
     "worlds_codec_finer": worlds_codec_finer,
 }

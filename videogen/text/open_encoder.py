@@ -119,7 +119,7 @@ class PromptReader(nn.Module):
 
 
 class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
-    """A Transformer over vectors of words that come from a table or, for all other words, from their spelling.
+    """A Transformer over vectors of words, from a table or, for all other words, from their spelling.
 
     The table is a sentence encoder's view of common words, with fewer dimensions and in 8 bits, and stays as
     it is. The spelling gives a sum of vectors of hashed character n-grams (Bojanowski et al. 2017,
@@ -172,13 +172,14 @@ class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
                 f"got {hidden_size} and {num_attention_heads}"
             )
         if set(classes) != {*OBJECT_ATTRIBUTES, BACKGROUND}:
-            raise ValueError(
-                f"`classes` must be of {', '.join((*OBJECT_ATTRIBUTES, BACKGROUND))}, got {', '.join(classes)}"
-            )
+            known = ", ".join((*OBJECT_ATTRIBUTES, BACKGROUND))
+            raise ValueError(f"`classes` must be of {known}, got {', '.join(classes)}")
         self.tokenizer = OpenTokenizer(vocabulary, num_familiar, num_buckets, max_length)
         num_words = len(SPECIAL_TOKENS) + len(vocabulary)
         self.register_buffer("word_table", torch.randint(-127, 128, (num_words, word_dim), dtype=torch.int8))
-        self.register_buffer("thing_table", torch.randint(-127, 128, (len(things), word_dim), dtype=torch.int8))
+        self.register_buffer(
+            "thing_table", torch.randint(-127, 128, (len(things), word_dim), dtype=torch.int8)
+        )
         self.ngram_embedding = nn.Embedding(1 + num_buckets, ngram_dim, padding_idx=0)
         self.from_ngrams = nn.Linear(ngram_dim, word_dim)
         self.from_word = nn.Linear(word_dim, hidden_size)
@@ -188,7 +189,9 @@ class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
             EncoderBlock(hidden_size, num_attention_heads, mlp_ratio) for _ in range(num_layers)
         )
         self.final_norm = nn.LayerNorm(hidden_size)
-        self.reader = PromptReader(hidden_size, word_dim, {name: len(known) for name, known in classes.items()})
+        self.reader = PromptReader(
+            hidden_size, word_dim, {name: len(known) for name, known in classes.items()}
+        )
         self.blocks.apply(initialise_linear)
         nn.init.normal_(self.position_embedding.weight, std=0.1)
         nn.init.normal_(self.ngram_embedding.weight[1:], std=0.1)
@@ -230,7 +233,7 @@ class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
         return EncodedText(prompt_embeds, attention_mask) if return_dict else (prompt_embeds, attention_mask)
 
     def spelled(self, ngram_ids: Tensor) -> Tensor:
-        """Vectors `(..., E)` of words by their n-grams `(..., N)` int64, of which 0 is none; of any length."""
+        """Vectors `(..., E)` of words by their n-grams `(..., N)` int64, where 0 is none; of any length."""
         count = (ngram_ids > 0).sum(-1, keepdim=True).clamp(min=1)
         return self.from_ngrams(self.ngram_embedding(ngram_ids).sum(-2) * count**-0.5)
 

@@ -20,7 +20,7 @@ from videogen.data.sentences import words
 from videogen.data.sentences.grammar import Grammar, Meaning, SaidObject, with_typing_errors
 from videogen.data.shapes import captions as shape_captions
 from videogen.data.shapes.dataset import FPS
-from videogen.data.shapes.world import MOTIONS, SIZES, WORLDS, ShapeObject
+from videogen.data.shapes.world import BACKGROUNDS, MOTIONS, SIZES, WORLDS, ShapeObject
 
 CLASSES: dict[str, tuple[str, ...]] = {
     "colour": tuple(words.COLOURS),
@@ -94,9 +94,7 @@ class Sentences:
         A thing of neither world has the class behind all `things`, in the order of `others`.
         """
         said = [self.sentence(sample_id) for sample_id in sample_ids]
-        things = {
-            thing: idx for idx, thing in enumerate((*self.things, *self.others), start=1)
-        }
+        things = {thing: idx for idx, thing in enumerate((*self.things, *self.others), start=1)}
         labels = torch.tensor([_labels(sentence.meaning, things) for sentence in said])
         texts = tuple(sentence.text for sentence in said)
         return Batch(tuple(sample_ids), None, texts, FPS, labels=labels.to(device))
@@ -110,7 +108,10 @@ class Sentences:
         if rng.random() < self.caption_rate:
             return self._caption(sample_id)
         count = 2 if rng.random() < self.two_object_rate else 1
-        background = rng.choice(CLASSES["background"]) if rng.random() < 0.7 else None
+        draw = rng.random()
+        background = None
+        if draw < 0.7:  # those of both worlds more often
+            background = rng.choice(tuple(BACKGROUNDS) if draw < 0.3 else CLASSES["background"])
         meaning = Meaning(tuple(self._object(rng) for _ in range(count)), background)
         names = _names_of(self.artwork)
         said = Grammar(names, self.typing_error_rate).say(meaning, rng)
@@ -149,7 +150,9 @@ class Sentences:
                 objects.append(ShapeObject(colour, shape, size, motion))
             else:
                 objects.append(EmojiObject(0, rng.choice(tuple(subjects)), size, motion))
-        backdrop = Backdrop(rng.choice(CLASSES["background"]), rng.choice(("plain", "plain", *BACKDROP_KINDS)))
+        backdrop = Backdrop(
+            rng.choice(CLASSES["background"]), rng.choice(("plain", "plain", *BACKDROP_KINDS))
+        )
         # Nothing is drawn, so that neither tracks nor the place in an artwork matter.
         tracks = np.zeros((len(objects), 1, 5), np.float32)
         scene = EmojiScene(tuple(objects), tracks, (0,) * len(objects), backdrop)
