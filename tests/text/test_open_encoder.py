@@ -158,8 +158,8 @@ def test_a_tiny_one_learns_to_bind_and_to_name_what_it_does_not_know() -> None:
     strict = OpenTextEncoder(**{**encoder.config, "least_similarity": 1.1})
     strict.load_state_dict(encoder.state_dict())
     report = strict.eval().report("a red zeppelin moves left and a blue star moves right")
-    assert report.nearest[0][0] == "zeppelin" and report.nearest[0][1] in things
     assert report.unknown == ("zeppelin", "star")
+    assert ("star", "star") in report.nearest
 
 
 def _say(scene: tuple[tuple[str, str, str], ...]) -> str:

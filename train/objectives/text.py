@@ -93,7 +93,10 @@ class OpenTextObjectiveConfig(ObjectiveConfig):
             num_layers=self.num_layers,
         )
         things, others = self.sentences.things, self.sentences.others
-        embeds = teacher.embed([*basis, *table, *rare, *things, *others])
+        # The teacher takes all emoji for one word, so it is asked for their names.
+        meant = self.sentences.symbols
+        asked = (meant.get(word, word) for word in (*basis, *table, *rare))
+        embeds = teacher.embed([*asked, *things, *others])
         vectors = reduced(embeds, fitted_on=len(basis), size=encoder.config["word_dim"])
         if trained is not None:
             vectors = vectors * _signs(trained.word_table[len(SPECIAL_TOKENS) :], vectors[: len(basis)])
@@ -167,7 +170,15 @@ class OpenTextObjective(Objective):
         config: Settings.
     """
 
-    adamw_scales: Mapping[str, float] = {"reader.attributes": 1.0, "reader.count": 1.0}
+    # An n-gram is seen rarely, so its vector takes longer steps than all others.
+    adamw_scales: Mapping[str, float] = {
+        "embedding": 5.0,
+        "position_embedding": 1.0,
+        "bos_embedding": 1.0,
+        "query_embedding": 1.0,
+        "reader.attributes": 1.0,
+        "reader.count": 1.0,
+    }
 
     def __init__(
         self,

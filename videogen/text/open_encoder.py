@@ -23,6 +23,8 @@ MAX_OBJECTS = 2
 OBJECT_ATTRIBUTES = ("colour", "size", "motion")
 BACKGROUND = "background"
 
+_LEAST_LIKENESS = 0.4  # of a name that is offered for a word that is not known
+
 THING_SCALE = 20.0
 """Of similarities, to make logits of them."""
 
@@ -221,9 +223,7 @@ class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
         Returns:
             prompt_embeds `(B, L, D)`, of which those at padding mean nothing, and the mask.
         """
-        known = self.word_table[input_ids].to(self.from_word.weight.dtype)
-        spelled = (input_ids == UNK_ID)[..., None]
-        vectors = F.normalize(torch.where(spelled, self.spelled(ngram_ids), known), dim=-1)  # (B, L, E)
+        vectors = self.vectors(input_ids, ngram_ids)  # (B, L, E)
         hidden_states = self.from_word(vectors * vectors.shape[-1] ** 0.5)  # (B, L, D)
         hidden_states = torch.where((input_ids == BOS_ID)[..., None], self.bos_embedding, hidden_states)
         hidden_states = hidden_states + self.position_embedding.weight[: input_ids.shape[1]]
@@ -231,6 +231,12 @@ class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
             hidden_states = block(hidden_states, attention_mask)
         prompt_embeds = self.final_norm(hidden_states)
         return EncodedText(prompt_embeds, attention_mask) if return_dict else (prompt_embeds, attention_mask)
+
+    def vectors(self, input_ids: Tensor, ngram_ids: Tensor) -> Tensor:
+        """Unit vectors `(B, L, E)` of words, from the table or from their spelling; see `forward`."""
+        known = self.word_table[input_ids].to(self.from_word.weight.dtype)
+        spelled = (input_ids == UNK_ID)[..., None]
+        return F.normalize(torch.where(spelled, self.spelled(ngram_ids), known), dim=-1)
 
     def spelled(self, ngram_ids: Tensor) -> Tensor:
         """Vectors `(..., E)` of words by their n-grams `(..., N)` int64, where 0 is none; of any length."""
@@ -298,12 +304,22 @@ class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
     def report(self, prompt: str) -> PromptReport:
         """Names what is cut off or read as another word, and the words for things that it does not know."""
         report = self.tokenizer.report(prompt)
-        unknown = {
-            item.word: item.thing
+        unknown = dict.fromkeys(
+            item.word
             for item in self.read([prompt])[0].objects
             if item.similarity < self.config["least_similarity"] and item.word
-        }
-        return PromptReport(tuple(unknown), report.corrected, report.num_truncated, tuple(unknown.items()))
+        )
+        nearest = tuple((word, name) for word in unknown if (name := self._nearest_name(word)))
+        return PromptReport(tuple(unknown), report.corrected, report.num_truncated, nearest)
+
+    @torch.no_grad()
+    def _nearest_name(self, word: str) -> str | None:
+        """The name of a thing whose vector is nearest to that of a word; None if none is near."""
+        tokens = self.tokenizer.tokenize([word])
+        device = self.word_table.device
+        vector = self.vectors(tokens.input_ids.to(device), tokens.ngram_ids.to(device))[0, 1]
+        similarity, idx = (self.thing_logits(vector) / THING_SCALE).max(-1)
+        return self.config["things"][idx] if similarity >= _LEAST_LIKENESS else None
 
 
 def _quantised(vectors: Tensor) -> Tensor:

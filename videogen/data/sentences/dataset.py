@@ -84,6 +84,11 @@ class Sentences:
         return (*words.SHAPES, *_names_of(self.artwork))
 
     @property
+    def symbols(self) -> dict[str, str]:
+        """The subjects that are written as one character, by that character."""
+        return {naming.symbol: naming.name for naming in _subjects_of(self.artwork).values() if naming.symbol}
+
+    @property
     def others(self) -> tuple[str, ...]:
         """Things of neither world that sentences speak of."""
         return _others(self.artwork)

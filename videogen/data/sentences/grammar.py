@@ -17,6 +17,12 @@ _STARTS = (
     *((start, "gerund") for start in words.FORMS["starts_with_gerund"]),
 )
 _ALL_OPENINGS = (*words.FORMS["openings"], *words.FORMS["there_is"], *words.FORMS["requests"])
+_MENTIONS = (
+    ("the first", "the second"),
+    ("the former", "the latter"),
+    ("the first one", "the other"),
+    ("one", "the other"),
+)
 _COLOUR_NOUNS = ("colour", "color", "hue", "shade")
 _CONTRACTIONS = (
     ("does not ", "doesn't "), ("is not ", "isn't "), ("it is ", "it's "), ("that is ", "that's "),
@@ -181,12 +187,8 @@ class _Speaker:
             verbs = [
                 self._clause_verb(item.motion) if item.motion else "is there" for item in (first, second)
             ]
-            mentions = rng.choice(
-                (
-                    ("the first", "the second"), ("the former", "the latter"),
-                    ("the first one", "the other"), ("one", "the other"), (f"the {self._plain_noun(first)}", f"the {self._plain_noun(second)}"),
-                )
-            )  # fmt: skip
+            nouns = tuple(f"the {self._plain_noun(item)}" for item in (first, second))
+            mentions = rng.choice((*_MENTIONS, nouns))
             joined = f"{names[0]} and {names[1]}"
             if first.motion is None and second.motion is None:
                 return self._opened(joined)
