@@ -118,6 +118,7 @@ def test_labels(artwork_folder: Path) -> None:
         assert row[5] != 0 or len(meaning.objects) == 1
         assert (row[9] == 0) == (meaning.background is None)
     alone = sentences.batch([41])
+    assert alone.labels is not None
     assert alone.captions[0] == batch.captions[41] and torch.equal(alone.labels[0], batch.labels[41])
 
 
