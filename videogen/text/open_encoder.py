@@ -165,7 +165,7 @@ class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
         num_attention_heads: int = 4,
         mlp_ratio: int = 2,
         max_length: int = 40,
-        least_similarity: float = 0.6,
+        least_similarity: float = 0.5,
     ) -> None:
         super().__init__()
         if num_attention_heads < 1 or hidden_size % num_attention_heads:
