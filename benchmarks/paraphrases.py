@@ -76,7 +76,12 @@ def errors(row: dict[str, Any], read: ReadPrompt, *, strict: bool = False) -> Co
     if len(row["objects"]) != len(read.objects):
         found["number of objects"] += 1
     for item, answer in zip(row["objects"], read.objects, strict=False):
-        answers = {"colour": answer.colour, "shape": answer.thing, "size": answer.size, "motion": answer.motion}
+        answers = {
+            "colour": answer.colour,
+            "shape": answer.thing,
+            "size": answer.size,
+            "motion": answer.motion,
+        }
         for attribute, value in answers.items():
             found[attribute] += item[attribute] != value and (strict or item[attribute] is not None)
     found["background"] += row["background"] != read.background and (strict or row["background"] is not None)

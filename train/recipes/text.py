@@ -1,6 +1,8 @@
-"""Recipe of the text encoder for open words."""
+"""Recipes of the text encoder for open words."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from videogen.data.sentences.dataset import Sentences
 from videogen.train.config import TrainConfig
@@ -27,4 +29,22 @@ def open_text() -> TrainConfig:
         preview_every=0,
         best_by="loss_meaning",
         mixed_precision="bf16",
+    )
+
+
+def open_text_languages() -> TrainConfig:
+    """The same, trained on with some of the sentences in other languages."""
+    before = open_text()
+    sentences = Sentences(artwork="artwork", seed=1, foreign_rate=0.12)
+    return replace(
+        before,
+        name="open_text_languages",
+        objective=OpenTextObjectiveConfig(
+            teacher=TEACHER, sentences=sentences, init_from=f"runs/{before.name}/result", seed=1
+        ),
+        source=sentences,
+        num_steps=180,
+        warmup_steps=10,
+        decay_steps=130,
+        checkpoint_every=30,
     )

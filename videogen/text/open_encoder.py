@@ -23,6 +23,8 @@ MAX_OBJECTS = 2
 OBJECT_ATTRIBUTES = ("colour", "size", "motion")
 BACKGROUND = "background"
 
+_LEAST_LIKENESS = 0.4  # of a name that is offered for a word that is not known
+
 THING_SCALE = 20.0
 """Of similarities, to make logits of them."""
 
@@ -119,7 +121,7 @@ class PromptReader(nn.Module):
 
 
 class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
-    """A Transformer over vectors of words that come from a table or, for all other words, from their spelling.
+    """A Transformer over vectors of words, from a table or, for all other words, from their spelling.
 
     The table is a sentence encoder's view of common words, with fewer dimensions and in 8 bits, and stays as
     it is. The spelling gives a sum of vectors of hashed character n-grams (Bojanowski et al. 2017,
@@ -163,7 +165,7 @@ class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
         num_attention_heads: int = 4,
         mlp_ratio: int = 2,
         max_length: int = 40,
-        least_similarity: float = 0.6,
+        least_similarity: float = 0.5,
     ) -> None:
         super().__init__()
         if num_attention_heads < 1 or hidden_size % num_attention_heads:
@@ -172,13 +174,14 @@ class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
                 f"got {hidden_size} and {num_attention_heads}"
             )
         if set(classes) != {*OBJECT_ATTRIBUTES, BACKGROUND}:
-            raise ValueError(
-                f"`classes` must be of {', '.join((*OBJECT_ATTRIBUTES, BACKGROUND))}, got {', '.join(classes)}"
-            )
+            known = ", ".join((*OBJECT_ATTRIBUTES, BACKGROUND))
+            raise ValueError(f"`classes` must be of {known}, got {', '.join(classes)}")
         self.tokenizer = OpenTokenizer(vocabulary, num_familiar, num_buckets, max_length)
         num_words = len(SPECIAL_TOKENS) + len(vocabulary)
         self.register_buffer("word_table", torch.randint(-127, 128, (num_words, word_dim), dtype=torch.int8))
-        self.register_buffer("thing_table", torch.randint(-127, 128, (len(things), word_dim), dtype=torch.int8))
+        self.register_buffer(
+            "thing_table", torch.randint(-127, 128, (len(things), word_dim), dtype=torch.int8)
+        )
         self.ngram_embedding = nn.Embedding(1 + num_buckets, ngram_dim, padding_idx=0)
         self.from_ngrams = nn.Linear(ngram_dim, word_dim)
         self.from_word = nn.Linear(word_dim, hidden_size)
@@ -188,7 +191,9 @@ class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
             EncoderBlock(hidden_size, num_attention_heads, mlp_ratio) for _ in range(num_layers)
         )
         self.final_norm = nn.LayerNorm(hidden_size)
-        self.reader = PromptReader(hidden_size, word_dim, {name: len(known) for name, known in classes.items()})
+        self.reader = PromptReader(
+            hidden_size, word_dim, {name: len(known) for name, known in classes.items()}
+        )
         self.blocks.apply(initialise_linear)
         nn.init.normal_(self.position_embedding.weight, std=0.1)
         nn.init.normal_(self.ngram_embedding.weight[1:], std=0.1)
@@ -218,9 +223,7 @@ class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
         Returns:
             prompt_embeds `(B, L, D)`, of which those at padding mean nothing, and the mask.
         """
-        known = self.word_table[input_ids].to(self.from_word.weight.dtype)
-        spelled = (input_ids == UNK_ID)[..., None]
-        vectors = F.normalize(torch.where(spelled, self.spelled(ngram_ids), known), dim=-1)  # (B, L, E)
+        vectors = self.vectors(input_ids, ngram_ids)  # (B, L, E)
         hidden_states = self.from_word(vectors * vectors.shape[-1] ** 0.5)  # (B, L, D)
         hidden_states = torch.where((input_ids == BOS_ID)[..., None], self.bos_embedding, hidden_states)
         hidden_states = hidden_states + self.position_embedding.weight[: input_ids.shape[1]]
@@ -229,8 +232,14 @@ class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
         prompt_embeds = self.final_norm(hidden_states)
         return EncodedText(prompt_embeds, attention_mask) if return_dict else (prompt_embeds, attention_mask)
 
+    def vectors(self, input_ids: Tensor, ngram_ids: Tensor) -> Tensor:
+        """Unit vectors `(B, L, E)` of words, from the table or from their spelling; see `forward`."""
+        known = self.word_table[input_ids].to(self.from_word.weight.dtype)
+        spelled = (input_ids == UNK_ID)[..., None]
+        return F.normalize(torch.where(spelled, self.spelled(ngram_ids), known), dim=-1)
+
     def spelled(self, ngram_ids: Tensor) -> Tensor:
-        """Vectors `(..., E)` of words by their n-grams `(..., N)` int64, of which 0 is none; of any length."""
+        """Vectors `(..., E)` of words by their n-grams `(..., N)` int64, where 0 is none; of any length."""
         count = (ngram_ids > 0).sum(-1, keepdim=True).clamp(min=1)
         return self.from_ngrams(self.ngram_embedding(ngram_ids).sum(-2) * count**-0.5)
 
@@ -295,12 +304,22 @@ class OpenTextEncoder(AlignedWeights, ModelMixin, ConfigMixin):
     def report(self, prompt: str) -> PromptReport:
         """Names what is cut off or read as another word, and the words for things that it does not know."""
         report = self.tokenizer.report(prompt)
-        unknown = {
-            item.word: item.thing
+        unknown = dict.fromkeys(
+            item.word
             for item in self.read([prompt])[0].objects
             if item.similarity < self.config["least_similarity"] and item.word
-        }
-        return PromptReport(tuple(unknown), report.corrected, report.num_truncated, tuple(unknown.items()))
+        )
+        nearest = tuple((word, name) for word in unknown if (name := self._nearest_name(word)))
+        return PromptReport(tuple(unknown), report.corrected, report.num_truncated, nearest)
+
+    @torch.no_grad()
+    def _nearest_name(self, word: str) -> str | None:
+        """The name of a thing whose vector is nearest to that of a word; None if none is near."""
+        tokens = self.tokenizer.tokenize([word])
+        device = self.word_table.device
+        vector = self.vectors(tokens.input_ids.to(device), tokens.ngram_ids.to(device))[0, 1]
+        similarity, idx = (self.thing_logits(vector) / THING_SCALE).max(-1)
+        return self.config["things"][idx] if similarity >= _LEAST_LIKENESS else None
 
 
 def _quantised(vectors: Tensor) -> Tensor:

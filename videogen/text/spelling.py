@@ -16,9 +16,9 @@ class SpellingCorrector:
     """Reads a word that is not known as a known one that is a slip away.
 
     A slip is a letter left out, added, replaced, or swapped with the next (Norvig 2007, "How to write a
-    spelling corrector"). Among several words the most familiar one wins. Familiar words are also found if they
-    are more than a slip away, as long as they are nearly the same. Words of three letters are read as familiar
-    ones alone: the others have too many neighbours.
+    spelling corrector"). Among several words the most familiar one wins. Familiar words are also found if
+    they are more than a slip away, as long as they are nearly the same. Words of three letters are read as
+    familiar ones alone: the others have too many neighbours.
 
     Args:
         words: The known ones, the most familiar first.
@@ -48,9 +48,7 @@ class SpellingCorrector:
         }
         if near:
             # A slip seldom hits the first letter.
-            best = min(
-                near, key=lambda rank: (rank >= self._num_familiar, near[rank][0] != word[0], rank)
-            )
+            best = min(near, key=lambda rank: (rank >= self._num_familiar, near[rank][0] != word[0], rank))
             return near[best]
         return _most_similar(word, self._familiar.get(word[0], ())) if len(word) > MIN_TYPO_LENGTH else None
 
