@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 
+from videogen.text.open_tokenizer import OpenTokenizer
 from videogen.text.tokenizer import BOS_ID, PAD_ID, UNK_ID, PromptReport, WordTokenizer, split_words
 
 VOCABULARY = ["a", "red", "green", "purple", "large", "circle", "square", "ring", "moves", "white"]
@@ -131,6 +132,7 @@ def test_room_for_one_word_is_the_least() -> None:
         WordTokenizer(["red"], 1)
 
 
+@pytest.mark.parametrize("kind", ["words", "open"])
 @pytest.mark.parametrize(
     ("prompt", "part", "words"),
     [
@@ -141,9 +143,10 @@ def test_room_for_one_word_is_the_least() -> None:
         ("red, star!", ", ", []),
     ],
 )
-def test_tokens_of_a_part_of_a_prompt(prompt: str, part: str, words: list[str]) -> None:
+def test_tokens_of_a_part_of_a_prompt(prompt: str, part: str, words: list[str], kind: str) -> None:
     """They are those that the words of the part become, whatever stands around them."""
-    tokenizer = WordTokenizer(["a", "red", "star", "like", "box", "🐎", "is", "there"], 12)
+    vocabulary = ["a", "red", "star", "like", "box", "🐎", "is", "there"]
+    tokenizer = WordTokenizer(vocabulary, 12) if kind == "words" else OpenTokenizer(vocabulary, 8, 64, 12)
     start = prompt.index(part)
     positions = tokenizer.token_positions(prompt, range(start, start + len(part)))
     ids = tokenizer.tokenize([prompt]).input_ids[0, list(positions)]

@@ -122,7 +122,8 @@ def test_classes_that_look_alike_begin_alike(tmp_path: Path) -> None:
     """The subjects of the artwork differ in their blue alone, which grows with their number."""
     clips = EmojiClips(make_artwork(tmp_path / "emoji", 9), num_frames=4, size=16, two_object_rate=0.0)
     objective = make_objective(clips=LabelledEmoji(clips), attributes=("subject",), classifier_rate=0.1)
-    weights = objective.network.classifiers["subject"].weight.detach()
+    weights = objective.network.classifiers["subject"].weight
+    assert isinstance(weights, torch.Tensor)
     assert torch.allclose(weights.norm(dim=1), torch.tensor(LIKENESS_NORM), atol=0.01)
     similar = F.cosine_similarity(weights[0], weights[1:], dim=1)
     assert similar[0] > 0.9 and similar[-1] < -0.9

@@ -170,6 +170,8 @@ class OpenTextObjective(Objective):
         config: Settings.
     """
 
+    others: Tensor
+
     # An n-gram is seen rarely, so its vector takes longer steps than all others.
     adamw_scales: Mapping[str, float] = {
         "embedding": 5.0,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from videogen.text.contract import PromptReport
 from videogen.text.spelling import SpellingCorrector, ngram_buckets
-from videogen.text.tokenizer import BOS_ID, PAD_ID, SPECIAL_TOKENS, UNK_ID, split_words
+from videogen.text.tokenizer import BOS_ID, PAD_ID, SPECIAL_TOKENS, UNK_ID, split_words, tokens_within
 
 MAX_NGRAMS = 24
 """Of a word; those of a longer one beyond are left out."""
@@ -109,6 +109,13 @@ class OpenTokenizer:
         buckets = ngram_buckets(word, self.num_buckets)[:MAX_NGRAMS]
         ids[: len(buckets)] = torch.tensor(buckets) + 1
         return ids
+
+    def token_positions(self, prompt: str, characters: range) -> range:
+        """Which tokens of a prompt stand for the words that begin within a range of its characters.
+
+        Words that do not fit have none.
+        """
+        return tokens_within(prompt, characters, self.max_length)
 
     def report(self, prompt: str) -> PromptReport:
         """Names the words of a prompt that are read as others or cut off; none is unknown here."""

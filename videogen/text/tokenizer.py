@@ -63,6 +63,12 @@ def words_within(text: str, characters: range) -> range:
     return range(*(len(split_words(text[:place])) for place in (characters.start, characters.stop)))
 
 
+def tokens_within(prompt: str, characters: range, max_length: int) -> range:
+    """The tokens of the words that begin within a range of characters: one a word, after `<bos>`."""
+    words = words_within(prompt, characters)
+    return range(*(min(place + 1, max_length) for place in (words.start, words.stop)))
+
+
 @functools.lru_cache(maxsize=4096)
 def _closest(word: str, candidates: tuple[str, ...]) -> str | None:
     matches = difflib.get_close_matches(word, candidates, n=2, cutoff=TYPO_CUTOFF)
@@ -133,8 +139,7 @@ class WordTokenizer:
 
         Words that do not fit have none.
         """
-        words = words_within(prompt, characters)
-        return range(*(min(place + 1, self.max_length) for place in (words.start, words.stop)))
+        return tokens_within(prompt, characters, self.max_length)
 
     def report(self, prompt: str) -> PromptReport:
         """Names the words of a prompt that `tokenize` does not know, corrects or cuts off."""
