@@ -130,9 +130,7 @@ def fill(network: nn.Module, state_dict: dict[str, Tensor], source: Path, dtype:
     if problems:
         raise ValueError(f"{source} does not fit its config.json: {_first(sorted(problems))}")
     kept = {name for name, tensor in network.state_dict().items() if not tensor.is_floating_point()}
-    copies = {
-        name: state_dict.pop(name).to(None if name in kept else dtype, copy=True) for name in shapes
-    }
+    copies = {name: state_dict.pop(name).to(None if name in kept else dtype, copy=True) for name in shapes}
     broken = [name for name, tensor in copies.items() if not bool(torch.isfinite(tensor).all())]
     if broken:
         raise ValueError(f"{source} holds NaN or infinity as {dtype}: {_first(broken)}")
