@@ -28,7 +28,7 @@ from videogen.train.recipes.shapes import (
     shapes_t2v_longest,
     shapes_t2v_turned,
 )
-from videogen.train.recipes.text import open_text, open_text_languages
+from videogen.train.recipes.text import open_text
 from videogen.train.recipes.worlds import worlds_appearance, worlds_motion, worlds_pairs
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
@@ -50,7 +50,6 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_t2v_turned": shapes_t2v_turned,
     "shapes_t2v_finer": shapes_t2v_finer,
     "open_text": open_text,
-    "open_text_languages": open_text_languages,
     "worlds_codec": worlds_codec,
     "worlds_codec_finer": worlds_codec_finer,
     "worlds_codec_decoder": worlds_codec_decoder,
