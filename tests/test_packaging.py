@@ -153,7 +153,7 @@ def test_wheel_holds_the_packages_and_nothing_else(setuptools_config: dict[str, 
     for name, folder in package_folders().items():
         expected |= {f"{name.replace('.', '/')}/{module.name}" for module in (ROOT / folder).glob("*.py")}
     pretrained = (path for path in (ROOT / "videogen" / "pretrained").rglob("*") if path.is_file())
-    words = (ROOT / "videogen" / "data" / "words").glob("*.toml")
+    words = (ROOT / "videogen" / "data").rglob("*.toml")
     expected |= {path.relative_to(ROOT).as_posix() for path in (*pretrained, *words)}
     assert held == expected
     assert "videogen = videogen.cli:main" in entry_points

@@ -29,7 +29,12 @@ from videogen.train.recipes.shapes import (
     shapes_t2v_turned,
 )
 from videogen.train.recipes.text import open_text
-from videogen.train.recipes.worlds import worlds_appearance, worlds_motion, worlds_pairs
+from videogen.train.recipes.worlds import (
+    worlds_appearance,
+    worlds_appearance_large,
+    worlds_motion,
+    worlds_pairs,
+)
 
 RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "shapes_codec": shapes_codec,
@@ -54,6 +59,7 @@ RECIPES: dict[str, Callable[[], TrainConfig]] = {
     "worlds_codec_finer": worlds_codec_finer,
     "worlds_codec_decoder": worlds_codec_decoder,
     "worlds_appearance": worlds_appearance,
+    "worlds_appearance_large": worlds_appearance_large,
     "worlds_motion": worlds_motion,
     "worlds_pairs": worlds_pairs,
     "emoji_judge_near": emoji_judge_near,

@@ -71,8 +71,28 @@ def worlds_appearance() -> TrainConfig:
     )
 
 
+def worlds_appearance_large() -> TrainConfig:
+    """`worlds_appearance` taken further where it learns fastest: large subjects on plain backdrops."""
+    first = worlds_appearance()
+    objective = first.objective
+    assert isinstance(objective, DiffusionObjectiveConfig)
+    large = EmojiClips(
+        ARTWORK, seed=26, sizes=("large",), motions=_VISIBLE, kinds=("plain",), two_object_rate=0
+    )
+    shapes = ShapesClips(seed=27, two_object_rate=0)
+    return replace(
+        first,
+        name="worlds_appearance_large",
+        objective=replace(objective, init_from="runs/worlds_appearance/result", seed=2),
+        source=Mixture((EmojiCrops(large, size=64), ShapesCrops(shapes, size=64)), shares=(0.95, 0.05)),
+        num_steps=6000,
+        decay_steps=2500,
+        seed=2,
+    )
+
+
 def worlds_motion() -> TrainConfig:
-    """How they move: clips of both worlds, one and two objects, from `worlds_appearance` on."""
+    """How they move: clips of both worlds, one and two objects, from `worlds_appearance_large` on."""
     first = worlds_appearance()
     objective = first.objective
     assert isinstance(objective, DiffusionObjectiveConfig)
@@ -81,7 +101,7 @@ def worlds_motion() -> TrainConfig:
         name="worlds_motion",
         objective=replace(
             objective,
-            init_from="runs/worlds_appearance/result",
+            init_from="runs/worlds_appearance_large/result",
             network=UViTConfig(token_convs=True, step_size_embedding=True),
             condition_rate=0.7,
             time_mean=1.2,

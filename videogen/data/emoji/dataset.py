@@ -36,6 +36,7 @@ class EmojiClips:
         sizes: Keys of `SIZES` that occur.
         motions: Those of `MOTIONS` that occur.
         backdrops: Keys of `BACKDROP_COLOURS` that occur.
+        kinds: Those of `BACKDROP_KINDS` that occur, each as often as it is listed.
         two_object_rate: Share of scenes with two objects.
         foreign_rate: Share of clips that are captioned in one of `languages`, in [0, 1]; those that show a
             subject without a name there stay English.
@@ -53,6 +54,7 @@ class EmojiClips:
     sizes: tuple[str, ...] = tuple(SIZES)
     motions: tuple[str, ...] = MOTIONS
     backdrops: tuple[str, ...] = tuple(BACKDROP_COLOURS)
+    kinds: tuple[str, ...] = EmojiWorld.kinds
     two_object_rate: float = 0.25
     foreign_rate: float = 0.0
     languages: tuple[str, ...] = LANGUAGES
@@ -118,6 +120,7 @@ def _world(clips: EmojiClips) -> EmojiWorld:
         sizes=clips.sizes,
         motions=clips.motions,
         backdrops=clips.backdrops,
+        kinds=clips.kinds,
         two_object_rate=clips.two_object_rate,
         with_held_out=clips.with_held_out,
     )
