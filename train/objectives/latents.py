@@ -19,7 +19,7 @@ from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.codec.contract import codec_hash
 from videogen.data.batch import Batch
 from videogen.data.shapes.captions import vocabulary
-from videogen.models.weight_files import read_json
+from videogen.files import read_json
 from videogen.pipelines.loading import EMBEDDED
 from videogen.pipelines.output import BadClipsError
 from videogen.sampling.noise import seeded_generator
