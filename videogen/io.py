@@ -28,6 +28,7 @@ __all__ = [
     "frames_to_uint8",
     "read_clip",
     "read_recipe",
+    "rounded_to_uint8",
     "write_clip",
 ]
 
@@ -227,8 +228,17 @@ def frames_to_uint8(frames: "np.ndarray | Tensor") -> np.ndarray:
         if frame.min() < -4e-4 or frame.max() > 1 + 4e-4:
             span = f"{float(frame.min()):.3g} to {float(frame.max()):.3g}"
             raise ValueError(f"float `frames` must be in [0, 1], but frame {index} spans {span}")
-        pixels[index] = np.rint(frame.astype(np.float32).clip(0, 1) * 255)
+        pixels[index] = rounded_to_uint8(frame)
     return pixels
+
+
+def rounded_to_uint8(frames: np.ndarray) -> np.ndarray:
+    """Frames of any shape, float in [0, 1], as uint8: the nearest of 256 levels, of two the even one.
+
+    Unlike `frames_to_uint8` it checks nothing, for pictures of what may have gone wrong: values outside are
+    clamped, and NaN is black.
+    """
+    return np.rint(np.nan_to_num(frames.astype(np.float32)).clip(0, 1) * 255).astype(np.uint8)
 
 
 def _suffix_of(path: str | os.PathLike[str]) -> str:
