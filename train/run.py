@@ -224,7 +224,6 @@ class Run:
         if not self.is_main:
             return
         folder = self.folder / "previews" / f"step-{step:07d}"
-        folder.mkdir(parents=True, exist_ok=True)
         with self._averaged(weights) as objective:
             previews = objective.preview()
             measures = objective.measure(previews)

@@ -84,21 +84,13 @@ def written_whole(
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text as UTF-8, whole or not at all; half a surrogate pair, which UTF-8 has not, is escaped.
-
-    Raises:
-        OSError: See `written_whole`.
-    """
+    """Write a text as `written_whole` does, in UTF-8; lone surrogates, which that has not, are escaped."""
     with written_whole(path) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: str | os.PathLike[str], content: Any, *, sort_keys: bool = False) -> None:
-    """Write JSON for people and programs, in ASCII and with indents, whole or not at all.
-
-    Raises:
-        OSError: See `written_whole`.
-    """
+    """Write JSON for people and programs, in ASCII and with indents, as `written_whole` does."""
     write_text(path, json.dumps(content, indent=2, sort_keys=sort_keys) + "\n")
 
 

@@ -233,11 +233,7 @@ def frames_to_uint8(frames: "np.ndarray | Tensor") -> np.ndarray:
 
 
 def rounded_to_uint8(frames: np.ndarray) -> np.ndarray:
-    """Frames of any shape, float in [0, 1], as uint8: the nearest of 256 levels, of two the even one.
-
-    Unlike `frames_to_uint8` it checks nothing, for pictures of what may have gone wrong: values outside are
-    clamped, and NaN is black.
-    """
+    """Frames of any shape, float in [0, 1], as uint8: the nearest level; values outside clamped, NaN 0."""
     return np.rint(np.nan_to_num(frames.astype(np.float32)).clip(0, 1) * 255).astype(np.uint8)
 
 

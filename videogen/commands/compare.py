@@ -113,7 +113,6 @@ def write_report(report: ComparisonReport, clips: list[list[GeneratedClip]], out
     files: list[list[Path | None]] = []
     for number, (item, made) in enumerate(zip(report.models, clips, strict=True)):
         folder = out / CLIPS / str(number)
-        folder.mkdir(parents=True, exist_ok=True)
         paths: list[Path | None] = []
         for idx, clip in enumerate(made):
             if clip.pixels is None:

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videogen.display import animated_webp
 from videogen.exploration.grid import GridPoint
 from videogen.exploration.results import PointResult
 from videogen.files import read_json, write_json, write_text, written_whole
+from videogen.pages.clips import animated_webp
 
 SETUP, POINTS = "exploration.json", "points.jsonl"
 
@@ -51,8 +51,6 @@ class ExplorationFolder:
                     f"`folder` {str(path)!r} holds an exploration with other {', '.join(different)}: "
                     "its points cannot be compared with these, choose another folder"
                 )
-        for part in ("clips", "references"):
-            (self.path / part).mkdir(parents=True, exist_ok=True)
         write_json(self.path / SETUP, setup)
 
     def results(self) -> dict[GridPoint, PointResult]:
