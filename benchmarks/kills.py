@@ -48,7 +48,7 @@ from videogen.train.verify import checkpoint_differences, differences
 NUM_STEPS = 40
 KINDS = {"start": 1, "step": 5, "checkpoint": 5}
 """Kinds of moments, and how often each is drawn, in proportion."""
-RESULT = ".result.partial"
+RESULT = "result"
 FILES = ("weights.safetensors", "ema.safetensors", "random.safetensors", "optimizers.pt", "state.json")
 
 
@@ -160,10 +160,8 @@ class Life:
         return log.read_bytes().count(b"\n") if self._is_of_this_life(log) else 0
 
     def _writes(self, name: str) -> bool:
-        if name == RESULT:
-            return self._is_of_this_life(self.folder / RESULT)
-        partial = (self.folder / "checkpoints").glob(f".step-*.partial/{name}")
-        return any(self._is_of_this_life(path) for path in partial)
+        pattern = ".*.partial/*" if name == RESULT else f"checkpoints/.*.partial/{name}"
+        return any(self._is_of_this_life(path) for path in self.folder.glob(pattern))
 
     def _is_of_this_life(self, path: Path) -> bool:
         try:

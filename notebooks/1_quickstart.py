@@ -15,7 +15,7 @@
 
 # %%
 import videogen
-from videogen.display import show_clips
+from videogen.pages.clips import show_clips
 
 pipeline = videogen.load()  # the embedded model; a folder or an id on the hub loads another
 pipeline.set_progress_bar_config(disable=True)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import videogen
 from videogen.data.shapes.world import WORLDS
-from videogen.display import show_clips
 from videogen.metrics.prompt_accuracy import evaluation_prompts
+from videogen.pages.clips import show_clips
 from videogen.sampling.schedulers import SCHEDULERS, make_scheduler
 
 pipeline = videogen.load()

@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import videogen
-from videogen.display import show_clips
+from videogen.pages.clips import show_clips
 
 for name in ("FORCE_COLOR", "CLICOLOR_FORCE"):
     os.environ.pop(name, None)  # so that the commands below print plain lines, without moving bars

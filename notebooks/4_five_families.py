@@ -25,9 +25,9 @@ import videogen
 from videogen.comparison.comparison import compare
 from videogen.comparison.prompts import drawn_prompts
 from videogen.data.shapes.dataset import ShapesClips
-from videogen.display import show_clips
 from videogen.evaluation import markdown_table
 from videogen.metrics.feature_network import load_feature_extractor
+from videogen.pages.clips import show_clips
 
 FAMILIES = ["gan", "vae", "rnn", "transformer", "dit"]  # the last is diffusion, with a plain Transformer
 generators = {name: videogen.load(name) for name in FAMILIES}

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 import videogen
-from videogen.display import show_clips
 from videogen.models.attention import record_attention
+from videogen.pages.clips import show_clips
 
 pipeline = videogen.load()
 pipeline.set_progress_bar_config(disable=True)

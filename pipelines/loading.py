@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import torch
 from diffusers.models.modeling_utils import ModelMixin
 
 from videogen.codec.autoencoder import VideoAutoencoder
+from videogen.files import file_hash, named_files_hash, read_json
 from videogen.models.attention import set_attention_backend
 from videogen.models.dit import DiT3D
 from videogen.models.gan import GANGenerator3D
@@ -23,7 +23,7 @@ from videogen.models.transformer import MaskedTransformer3D
 from videogen.models.unet3d import UNet3D
 from videogen.models.uvit import UViT3D
 from videogen.models.vae import HierarchicalVAE3D
-from videogen.models.weight_files import fill, find_weights, read_json, read_weights
+from videogen.models.weight_files import fill, find_weights, read_weights
 from videogen.pipelines.devices import check_device
 from videogen.pipelines.families import FAMILIES, GENERATORS, training_command
 from videogen.pipelines.generation import TextToVideo
@@ -298,10 +298,7 @@ def split_lora_choice(choice: LoraChoice) -> tuple[str, float]:
 def lora_hash(path: str) -> str:
     """SHA-256 over adapters, what peft says of them, and the words beside them."""
     words = Path(path) / WORDS_NAME
-    total = hashlib.sha256()
-    for file in [*lora_files(path), words] if words.is_file() else lora_files(path):
-        total.update(file.read_bytes())
-    return total.hexdigest()
+    return file_hash(*lora_files(path), *([words] if words.is_file() else []))
 
 
 def read_packed_components(
@@ -332,23 +329,13 @@ def model_hash(folder: Path) -> str:
             home = EMBEDDED if name == "vae" and has_shared_codec(read_index(folder)) else folder
             for path in (home / name / "config.json", *find_weights(home / name)):
                 files[path.relative_to(home).as_posix()] = path
-    total = hashlib.sha256()
-    for name in sorted(files):
-        with files[name].open("rb") as stream:
-            total.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest()
+    return named_files_hash(dict(sorted(files.items())))
 
 
 def part_hash(folder: Path, *parts: str) -> str:
     """SHA-256 over all files in some folders of a model, each with its name."""
-    total = hashlib.sha256()
-    for part in parts:
-        for path in sorted((folder / part).rglob("*")):
-            if path.is_file():
-                with path.open("rb") as stream:
-                    total.update(path.relative_to(folder).as_posix().encode())
-                    total.update(hashlib.file_digest(stream, "sha256").digest())
-    return total.hexdigest()
+    paths = [path for part in parts for path in sorted((folder / part).rglob("*")) if path.is_file()]
+    return named_files_hash({path.relative_to(folder).as_posix(): path for path in paths})
 
 
 def _components(kind: type[LatentGenerator]) -> tuple[str, ...]:

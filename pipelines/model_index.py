@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from videogen.models.weight_files import read_json
+from videogen.files import read_json
 from videogen.pipelines.latent_generation import ClipDefaults
 
 INDEX = "model_index.json"

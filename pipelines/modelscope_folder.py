@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from videogen.codec.image_autoencoder import ImageAutoencoder, load_autoencoder_kl
+from videogen.files import read_json
 from videogen.models.unet3d import UNet3D
 from videogen.models.unet3d_weights import load_unet3d
-from videogen.models.weight_files import WEIGHTS_NAME, fill, find_weights, read_json, read_weights
+from videogen.models.weight_files import WEIGHTS_NAME, fill, find_weights, read_weights
 from videogen.pipelines.generation import GenerationDefaults
 from videogen.pipelines.model_index import (
     INDEX,

@@ -10,6 +10,8 @@ import torch
 from diffusers.utils.outputs import BaseOutput
 from PIL import Image
 
+from videogen.io import rounded_to_uint8
+
 
 @dataclass
 class VideoPipelineOutput(BaseOutput):
@@ -51,4 +53,4 @@ def as_output_type(
     array = frames.numpy()
     if output_type == "np":
         return array
-    return [[Image.fromarray(frame) for frame in clip] for clip in (array * 255).round().astype("uint8")]
+    return [[Image.fromarray(frame) for frame in clip] for clip in rounded_to_uint8(array)]

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from tests.clips import ALL, LOSSLESS, moving_disc, noise_clip
-from videogen.io import frames_to_uint8, read_clip, read_recipe, write_clip
+from videogen.io import frames_to_uint8, read_clip, read_recipe, rounded_to_uint8, write_clip
 
 NASTY = {
     "prompt": "a \"quoted\" 'cat'; #1 = 100%\\ \n new line\r\ttab [STREAM] ;FFMETADATA1\ncomment=no",
@@ -318,3 +318,15 @@ def test_a_tensor_has_its_channels_before_the_rows(dtype: torch.dtype) -> None:
     assert np.array_equal(frames_to_uint8(frames.permute(0, 3, 1, 2)), expected)
     with pytest.raises(ValueError, match=r"a tensor \(F, 3, H, W\), got \(2, 5, 7, 3\)"):
         frames_to_uint8(frames)
+
+
+@pytest.mark.filterwarnings("error")
+def test_floats_are_rounded_to_the_nearest_level() -> None:
+    halves = (torch.arange(255) + 0.5) / 255
+    values = torch.cat([halves, torch.rand(1000, generator=torch.Generator().manual_seed(0))])
+    expected = (values * 255).round().byte().numpy()
+    for dtype in (np.float32, np.float64):
+        assert np.array_equal(rounded_to_uint8(values.numpy().astype(dtype)), expected)
+    frames = np.full((2, 1, 1, 3), [0.5, -1, 2], np.float32)
+    frames[1] = [np.nan, np.inf, -np.inf]
+    assert rounded_to_uint8(frames).reshape(2, 3).tolist() == [[128, 0, 255], [0, 255, 0]]

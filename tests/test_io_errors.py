@@ -2,10 +2,8 @@
 
 import os
 import re
-import resource
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +12,8 @@ import pytest
 from PIL import Image
 
 from tests.clips import ALL, moving_disc, noise_clip
+from tests.full_disk import full_disk
 from videogen.io import check_output_path, read_clip, read_recipe, write_clip
-
-
-@contextmanager
-def full_disk(num_bytes: int) -> Iterator[None]:
-    """Let no file of this process and its children grow beyond `num_bytes`."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from videogen.files import file_hash, read_json, remove_folder, remove_leftovers, tensors_hash, written_whole
 
 
 @dataclass(frozen=True)
@@ -71,16 +67,17 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
         OSError: If it cannot be written, as on a full disk; the earlier checkpoints are then untouched.
     """
     final = folder / f"step-{checkpoint.step:07d}"
-    partial = folder / f".{final.name}.partial"
-    for left in folder.glob(".step-*"):  # by a run that was killed
-        shutil.rmtree(left, ignore_errors=True)
-    with written_whole(partial, final):
+    remove_leftovers(folder)
+    with written_whole(final, is_folder=True, durable=True) as partial:
         save_file(_contiguous(checkpoint.weights), partial / "weights.safetensors")
         save_file(_contiguous(checkpoint.ema), partial / "ema.safetensors")
         save_file(_contiguous(checkpoint.random), partial / "random.safetensors")
-        torch.save(checkpoint.optimizers, partial / "optimizers.pt")
+        try:
+            torch.save(checkpoint.optimizers, partial / "optimizers.pt")
+        except RuntimeError as error:  # how torch reports a full disk
+            raise OSError(f"optimizers.pt: {error}") from error
         files = {
-            path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in partial.iterdir()
+            path.name: {"bytes": path.stat().st_size, "sha256": file_hash(path)} for path in partial.iterdir()
         }
         score = checkpoint.score
         state = {
@@ -97,36 +94,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep: int) -> Path:
     best = None if score is None else _best(until_here, score.name)
     for old in until_here[:-keep]:
         if old != best:
-            shutil.rmtree(_set_aside(old))
+            remove_folder(old)
     return final
-
-
-@contextmanager
-def written_whole(partial: Path, final: Path) -> Iterator[None]:
-    """Within, the folder `partial` is filled; afterwards it is on the disk and has the name `final`.
-
-    Whenever the process is killed, what has that name is whole, or absent.
-
-    Raises:
-        OSError: If something in it cannot be written; then `partial` is gone and `final` as it was.
-    """
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield
-        for path in (*partial.rglob("*"), partial):
-            _flush(path)
-    except (SafetensorError, RuntimeError) as error:  # how safetensors and torch report a full disk
-        shutil.rmtree(partial, ignore_errors=True)
-        raise OSError(f"{final} cannot be written: {error}") from error
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    before = _set_aside(final) if final.exists() else None
-    partial.rename(final)
-    _flush(final.parent)
-    if before is not None:
-        shutil.rmtree(before)
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -136,7 +105,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         ValueError: If a file of it is missing, truncated or altered; the message names it.
     """
     try:
-        state = json.loads((path / "state.json").read_text())
+        state = read_json(path / "state.json")
         for name, expected in state.get("files", {}).items():
             _check_file(path / name, expected)
         score = state.get("score")
@@ -168,43 +137,29 @@ def best_checkpoint(folder: Path, name: str) -> Path | None:
 
 def fingerprint(tensors: dict[str, Tensor]) -> str:
     """A checksum over names, shapes and values."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(tensors.items()):
-        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return tensors_hash(
+        (f"{name} {tuple(tensor.shape)} {tensor.dtype}", tensor) for name, tensor in sorted(tensors.items())
+    )
 
 
 def _best(paths: list[Path], name: str) -> Path | None:
     scores = {}
     for path in paths:
         try:
-            score = json.loads((path / "state.json").read_text()).get("score")
-        except (OSError, ValueError):
+            score = read_json(path / "state.json").get("score")
+        except ValueError:
             continue  # damaged: `load_checkpoint` says so if it is ever wanted
         if score and score["name"] == name:
             scores[path] = score["value"]
     return min(reversed(scores), key=scores.__getitem__, default=None)
 
 
-def _set_aside(folder: Path) -> Path:
-    """Give a folder another name, to be deleted under, so that a kill meanwhile leaves no half of it."""
-    aside = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(aside, ignore_errors=True)
-    return folder.rename(aside)
-
-
 def _check_file(path: Path, expected: dict[str, Any]) -> None:
     size = path.stat().st_size
     if size != expected["bytes"]:
         raise ValueError(f"{path.name} has {size} bytes instead of {expected['bytes']}")
-    if _sha256(path) != expected["sha256"]:
+    if file_hash(path) != expected["sha256"]:
         raise ValueError(f"{path.name} has another checksum than when it was written")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _step_of(path: Path) -> int:
@@ -213,11 +168,3 @@ def _step_of(path: Path) -> int:
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Annotated
@@ -13,6 +12,7 @@ from diffusers.models.modeling_utils import ModelMixin
 
 from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.codec.contract import check_codec_hash, codec_hash
+from videogen.files import write_json
 from videogen.metrics.feature_network import load_feature_network
 from videogen.pipelines.loading import EMBEDDED, load
 from videogen.pipelines.model_index import INDEX, NOT_HERE, read_index
@@ -66,7 +66,7 @@ def export(
         index["vae"] = NOT_HERE
     if training_minutes is not None:
         index["training_minutes"] = training_minutes
-    (out / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(out / INDEX, index, sort_keys=True)
     make_readable(out)
 
 

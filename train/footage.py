@@ -41,8 +41,8 @@ from videogen.data.footage.store import (
     load_inspection,
     save_inspection,
     write_index,
-    written_whole,
 )
+from videogen.files import remove_leftovers, write_text
 from videogen.folder_lock import locked
 from videogen.text.contract import PromptEncoder
 from videogen.text.encoder import TextEncoder
@@ -121,14 +121,14 @@ def prepare_footage(
     found = find_footage(folder)
     captions = read_captions(found)
     with locked(Path(out), "out"):
+        remove_leftovers(Path(out))
         inspections = inspect_footage(found, Path(out), settings, num_workers, on_progress)
         plans = plan_videos(inspections, captions.of, (*found.problems, *captions.problems), settings)
 
         def tell(plans: Sequence[VideoPlan]) -> FootageReport:
             advice = [*captions.advice(), *_unknown_words(plans, encoders.text_encoder)]
             report = make_report(found, plans, settings, encoders.codec.compression, encoders.name, advice)
-            with written_whole(Path(out) / REPORT_NAME) as temporary:
-                temporary.write_text(report_page(report), encoding="utf-8", errors="backslashreplace")
+            write_text(Path(out) / REPORT_NAME, report_page(report))
             on_report(report)
             if not report.num_clips:
                 reasons = ", ".join(f"{count} {reason}" for reason, count in report.reasons.items())

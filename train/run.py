@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,8 +19,9 @@ from torch import Tensor, nn
 
 from videogen import __version__
 from videogen.data.batch import Batch
+from videogen.files import remove_leftovers, write_json, written_whole
 from videogen.io import write_clip
-from videogen.train.checkpoint import Checkpoint, Score, fingerprint, save_checkpoint, written_whole
+from videogen.train.checkpoint import Checkpoint, Score, fingerprint, save_checkpoint
 from videogen.train.config import TrainConfig
 from videogen.train.objectives.base import Objective
 from videogen.train.optimizer import MuonAdamW
@@ -195,8 +195,9 @@ class Run:
         if not self.is_main:
             return
         self.log_file.flush()
-        partial = self.folder / ".result.partial"
-        with self._averaged(weights | averages) as objective, written_whole(partial, self.folder / "result"):
+        remove_leftovers(self.folder)
+        result = written_whole(self.folder / "result", is_folder=True, durable=True)
+        with self._averaged(weights | averages) as objective, result as partial:
             objective.save(partial)
         checkpoint = Checkpoint(
             step,
@@ -223,21 +224,19 @@ class Run:
         if not self.is_main:
             return
         folder = self.folder / "previews" / f"step-{step:07d}"
-        folder.mkdir(parents=True, exist_ok=True)
         with self._averaged(weights) as objective:
             previews = objective.preview()
             measures = objective.measure(previews)
         for number, (caption, frames) in enumerate(previews):
             write_clip(frames, folder / f"{number}.webp", recipe={"prompt": caption, "step": step})
         if measures:
-            (folder / "measures.json").write_text(json.dumps({"step": step, **measures}))
+            write_json(folder / "measures.json", {"step": step, **measures})
             progress.announce(f"step {step}: " + ", ".join(f"{n} {v:.4g}" for n, v in measures.items()))
 
     def write_config(self) -> None:
         """Write the resolved configuration into the run's folder."""
         if self.is_main:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "config.json").write_text(json.dumps(self.config.resolved(), indent=2))
+            write_json(self.folder / "config.json", self.config.resolved())
 
     def agree(self, stopping: bool) -> bool:
         """Whether any process wants to stop."""

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from videogen.files import write_text
+
 
 class RunLog:
     """Writes and reads the log in a run's folder.
@@ -41,9 +43,7 @@ class RunLog:
         """Drop what a killed run logged after its last checkpoint: those steps are done again."""
         if self.path.exists():
             kept = [json.dumps(line) + "\n" for line in self.lines() if line["step"] <= step]
-            beside = self.path.with_suffix(".partial")
-            beside.write_text("".join(kept))
-            beside.replace(self.path)
+            write_text(self.path, "".join(kept))
 
     def flush(self) -> None:
         """Bring all lines to the disk, so that they are there whenever a later checkpoint is."""

@@ -330,7 +330,6 @@ def _read_npz_recipe(path: Path) -> dict[str, Any] | None:
 def _write_folder(pixels: np.ndarray, folder: Path, note: ClipNote, crf: int, loop: bool) -> None:
     from PIL import Image
 
-    folder.mkdir()
     for idx, frame in enumerate(pixels):
         Image.fromarray(frame).save(folder / f"frame_{idx:04d}.png")
     (folder / "recipe.json").write_text(note.to_json(indent=2) + "\n", encoding="ascii")

@@ -4,13 +4,9 @@ import math
 import numbers
 import os
 import re
-import shutil
 import struct
 import sys
-import tempfile
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from videogen.clip_formats import DEFAULT_FPS, FORMATS, Clip, ClipFormat, ClipNote
+from videogen.files import check_folder_of, written_whole
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,12 +23,12 @@ if TYPE_CHECKING:
 __all__ = [
     "Clip",
     "WrittenClip",
-    "check_folder_of",
     "check_output_path",
     "frame_rate",
     "frames_to_uint8",
     "read_clip",
     "read_recipe",
+    "rounded_to_uint8",
     "write_clip",
 ]
 
@@ -112,8 +109,11 @@ def write_clip(
     _check_recipe(note)
     target = check_output_path(path)
 
-    with _whole_or_absent(target) as temporary:
-        FORMATS[suffix].write(pixels, temporary, note, DEFAULT_CRF if crf is None else crf, loop)
+    try:
+        with written_whole(target, is_folder=not suffix) as partial:
+            FORMATS[suffix].write(pixels, partial, note, DEFAULT_CRF if crf is None else crf, loop)
+    except (ValueError, RuntimeError, struct.error) as error:  # a size or duration past what the format holds
+        raise ValueError(f"cannot write {target}: {error}") from error
 
     files = list(target.iterdir()) if target.is_dir() else [target]
     height, width = pixels.shape[1:3]
@@ -194,22 +194,6 @@ def check_output_path(path: str | os.PathLike[str]) -> Path:
     return target
 
 
-def check_folder_of(target: Path) -> None:
-    """Check that a file can be written at `target`, where folders that are missing would be made.
-
-    Raises:
-        ValueError: something on the way there is no folder.
-        OSError: the folder cannot be written to.
-    """
-    nearest = next(folder for folder in target.absolute().parents if os.path.lexists(folder))
-    if not nearest.is_dir():
-        raise ValueError(f"cannot write {target}: {nearest} is no folder")
-    try:
-        tempfile.TemporaryFile(dir=nearest).close()
-    except OSError as error:
-        raise OSError(f"cannot write {target}: {error.strerror}") from error
-
-
 def frames_to_uint8(frames: "np.ndarray | Tensor") -> np.ndarray:
     """Check the frames of one clip and turn floats into bytes, rounded to the nearest.
 
@@ -244,8 +228,13 @@ def frames_to_uint8(frames: "np.ndarray | Tensor") -> np.ndarray:
         if frame.min() < -4e-4 or frame.max() > 1 + 4e-4:
             span = f"{float(frame.min()):.3g} to {float(frame.max()):.3g}"
             raise ValueError(f"float `frames` must be in [0, 1], but frame {index} spans {span}")
-        pixels[index] = np.rint(frame.astype(np.float32).clip(0, 1) * 255)
+        pixels[index] = rounded_to_uint8(frame)
     return pixels
+
+
+def rounded_to_uint8(frames: np.ndarray) -> np.ndarray:
+    """Frames of any shape, float in [0, 1], as uint8: the nearest level; values outside clamped, NaN 0."""
+    return np.rint(np.nan_to_num(frames.astype(np.float32)).clip(0, 1) * 255).astype(np.uint8)
 
 
 def _suffix_of(path: str | os.PathLike[str]) -> str:
@@ -267,41 +256,6 @@ def _check_recipe(note: ClipNote) -> None:
         raise ValueError(f"`recipe` must hold only what JSON can: {error}") from error
     if num_chars > _MAX_NOTE_CHARS:
         raise ValueError(f"`recipe` must be at most {_MAX_NOTE_CHARS} characters of JSON, got {num_chars}")
-
-
-@contextmanager
-def _whole_or_absent(target: Path) -> Iterator[Path]:
-    """Give a name beside `target` to write to, and rename it to `target` only if all went well.
-
-    Folders that are missing are made, and taken away again if it did not go well.
-    """
-    missing = [folder for folder in target.parents if not folder.exists()]
-    temporary = target.parent / f".videogen-{uuid.uuid4().hex[:12]}.tmp"
-    replaced = temporary.with_suffix(".old")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        # os.replace cannot put a folder in the place of one that holds files.
-        if temporary.is_dir() and target.exists():
-            os.replace(target, replaced)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise OSError(f"cannot write {target}: {error.strerror or error}") from error
-    except (ValueError, RuntimeError, struct.error) as error:  # a size or duration past what the format holds
-        raise ValueError(f"cannot write {target}: {error}") from error
-    finally:
-        if replaced.exists():
-            if target.exists():
-                shutil.rmtree(replaced)
-            else:
-                os.replace(replaced, target)
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
-        if not target.exists():
-            for folder in missing:
-                with suppress(OSError):  # it was not made, or somebody else has put something there
-                    folder.rmdir()
 
 
 def _read(path: str | os.PathLike[str], read: Callable[[ClipFormat, Path], _Answer]) -> _Answer:

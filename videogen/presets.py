@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from videogen.files import write_text
 from videogen.json_fields import read_fields
 
 MARKER = "videogen_preset"
@@ -95,7 +96,7 @@ class Preset:
             text = json.dumps(values, indent=2, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ValueError(f"a preset must hold only what JSON can: {error}") from error
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        write_text(path, text + "\n")
 
     def settings(self) -> dict[str, Any]:
         """All that is set, by name."""

@@ -44,3 +44,4 @@ def test_frames_are_clamped_and_float32_from_any_dtype() -> None:
     assert frames.dtype == torch.float32
     assert frames[0, :, 0, 0, 0].tolist() == [0, 0, 0.5, 1, 1]
     assert pixels_to_uint8(pixels)[0, :, 0, 0, 0].tolist() == [0, 0, 128, 255, 255]
+    assert pixels_to_uint8(pixels.requires_grad_()).dtype == np.uint8

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from videogen.exploration.charts import Axis, convergence_chart, pareto_chart, trajectory_chart
-from videogen.exploration.drawing import Dot, Drawing, Line, Words
 from videogen.exploration.grid import GridPoint
 from videogen.exploration.results import ClipMeasures, Exploration, PointResult, TrajectoryStep
+from videogen.pages.drawing import Dot, Drawing, Line, Words
 
 SETUP: dict[str, Any] = {
     "model": "a <model>",

@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from videogen.models.weight_files import WEIGHTS_NAME, fill, find_weights, read_json, read_weights
+from videogen.files import read_json
+from videogen.models.weight_files import WEIGHTS_NAME, fill, find_weights, read_weights
 
 STATE = {"0.weight": torch.arange(6.0).view(2, 3), "0.bias": torch.ones(2), "1.weight": torch.ones(4, 2)}
 

@@ -189,9 +189,10 @@ def _work(work: Callable[..., None], arguments: Sequence[Any], environment: dict
 
 
 def _train(config: TrainConfig, folder: Path, fate: Fate) -> None:
-    write = torch.save
+    write, steps = torch.save, [0]
 
     def on_step(step: int) -> None:
+        steps.append(step)
         if step == fate.kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
         if step == fate.full_disk_at:
@@ -199,7 +200,7 @@ def _train(config: TrainConfig, folder: Path, fate: Fate) -> None:
 
     def save_half(state: Any, path: Path) -> None:
         write(state, path)
-        if path.parent.name == f".step-{fate.kill_in_checkpoint:07d}.partial":
+        if steps[-1] == fate.kill_in_checkpoint:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
             os.kill(os.getpid(), signal.SIGKILL)
 

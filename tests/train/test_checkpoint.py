@@ -192,7 +192,7 @@ def test_how_libraries_report_a_full_disk(
         raise error
 
     monkeypatch.setattr(torch, "save", fail)
-    with pytest.raises(OSError, match=f"step-0000003 cannot be written: {error}"):
+    with pytest.raises(OSError, match=f"cannot write .*step-0000003: .*{error}"):
         save(tmp_path)
     assert names(tmp_path) == []
 

@@ -1,7 +1,6 @@
 """Preparing footage: what is cached is what the encoders give, is made once, and belongs to what made it."""
 
 import json
-import resource
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.full_disk import full_disk
 from tests.tiny import TINY_CODEC, randomise
 from tests.videos import moving_bar, truncate, write_audio, write_video
 from videogen.codec.autoencoder import VideoAutoencoder
@@ -186,7 +186,7 @@ def test_an_interrupted_run_keeps_what_is_done_and_is_finished_by_the_same_call(
     with pytest.raises(KeyboardInterrupt):
         prepare_footage(footage, out, SETTINGS, encoders, on_progress=interrupt)
     assert not (out / "dataset.json").exists()
-    assert not [name for name in files(out) if name.endswith(".tmp")]
+    assert not [name for name in files(out) if name.endswith(".partial")]
     finished = prepare_footage(footage, out, SETTINGS, encoders)
     assert (finished.num_encoded, finished.num_cached) == (1, 2)
     straight, resumed = load_dataset(tmp_path / "straight"), load_dataset(out)
@@ -199,14 +199,11 @@ def test_a_full_disk_leaves_whole_files_only(
     footage: Path, tmp_path: Path, encoders: FootageEncoders
 ) -> None:
     out = tmp_path / "out"
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
-    try:
-        with pytest.raises(OSError, match=r"cannot write .*: .*(File too large|os error 27)"):
-            prepare_footage(footage, out, SETTINGS, encoders)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert not [name for name, content in files(out).items() if len(content) >= 4096 or name.endswith(".tmp")]
+    with full_disk(4096), pytest.raises(OSError, match=r"cannot write .*: .*(File too large|os error 27)"):
+        prepare_footage(footage, out, SETTINGS, encoders)
+    assert not [
+        name for name, content in files(out).items() if len(content) >= 4096 or name.endswith(".partial")
+    ]
     assert prepare_footage(footage, out, SETTINGS, encoders).num_encoded == 3
 
 

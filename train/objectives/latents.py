@@ -19,7 +19,8 @@ from videogen.codec.autoencoder import VideoAutoencoder
 from videogen.codec.contract import codec_hash
 from videogen.data.batch import Batch
 from videogen.data.shapes.captions import vocabulary
-from videogen.models.weight_files import read_json
+from videogen.files import read_json
+from videogen.io import rounded_to_uint8
 from videogen.pipelines.loading import EMBEDDED
 from videogen.pipelines.output import BadClipsError
 from videogen.sampling.noise import seeded_generator
@@ -188,7 +189,7 @@ def preview_frames(pipeline: Any, prompts: str | Sequence[str], **options: Any) 
     except BadClipsError as error:
         warnings.warn(f"a preview came out bad: {error}", stacklevel=2)
         frames = error.output.frames
-    return (frames * 255).round().astype(np.uint8)
+    return rounded_to_uint8(frames)
 
 
 def read_text_encoder(folder: Path) -> TextEncoder | OpenTextEncoder:

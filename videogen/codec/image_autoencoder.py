@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from videogen.codec.contract import check_pixel_shape
-from videogen.models.weight_files import WEIGHTS_NAME, fill, find_weights, read_json, read_weights
+from videogen.files import read_json
+from videogen.models.weight_files import WEIGHTS_NAME, fill, find_weights, read_weights
 
 if TYPE_CHECKING:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from videogen.io import rounded_to_uint8
+
 
 def pixels_to_frames(pixels: Tensor) -> Tensor:
     """Pixels `(B, 3, F, H, W)` in [-1, 1] to frames `(B, F, H, W, 3)` float32 in [0, 1], clamped."""
@@ -21,4 +23,4 @@ def frames_to_pixels(frames: np.ndarray | Tensor) -> Tensor:
 
 def pixels_to_uint8(pixels: Tensor) -> np.ndarray:
     """Pixels `(B, 3, F, H, W)` in [-1, 1] to frames `(B, F, H, W, 3)` uint8, rounded to the nearest level."""
-    return (pixels_to_frames(pixels) * 255).round().to(torch.uint8).cpu().numpy()
+    return rounded_to_uint8(pixels_to_frames(pixels).detach().cpu().numpy())

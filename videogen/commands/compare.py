@@ -107,12 +107,12 @@ def write_report(report: ComparisonReport, clips: list[list[GeneratedClip]], out
     """Write the page, the tables, the numbers, and every clip as a file with its recipe inside."""
     from videogen.codec.pixels import pixels_to_uint8
     from videogen.comparison.page import comparison_page
+    from videogen.files import write_text
     from videogen.io import write_clip
 
     files: list[list[Path | None]] = []
     for number, (item, made) in enumerate(zip(report.models, clips, strict=True)):
         folder = out / CLIPS / str(number)
-        folder.mkdir(parents=True, exist_ok=True)
         paths: list[Path | None] = []
         for idx, clip in enumerate(made):
             if clip.pixels is None:
@@ -122,9 +122,9 @@ def write_report(report: ComparisonReport, clips: list[list[GeneratedClip]], out
             frames = pixels_to_uint8(clip.pixels[None])[0]
             paths.append(write_clip(frames, folder / f"{idx:03d}.webp", recipe=recipe).path)
         files.append(paths)
-    (out / "index.html").write_text(comparison_page(report, files), encoding="utf-8")
-    (out / "comparison.md").write_text(report.to_markdown(), encoding="utf-8")
-    (out / "comparison.json").write_text(report.to_json(), encoding="utf-8")
+    write_text(out / "index.html", comparison_page(report, files))
+    write_text(out / "comparison.md", report.to_markdown())
+    write_text(out / "comparison.json", report.to_json())
 
 
 def print_report(report: ComparisonReport, console: Console) -> None:

@@ -22,6 +22,7 @@ from rich.progress import (
 from rich.segment import Segment
 from rich.style import Style
 
+from videogen.io import rounded_to_uint8
 from videogen.pipelines.denoising import DenoisingStep
 
 NUM_FRAMES = 4
@@ -69,7 +70,7 @@ def filmstrip(frames: np.ndarray, max_width: int, max_height: int) -> np.ndarray
     scale = min(scale, max_height / height)
     size = (max(1, int(width * scale)), max(2, int(height * scale) // 2 * 2))
     strip = np.zeros((size[1], num_frames * (size[0] + _GAP) - _GAP, 3), np.uint8)
-    for number, frame in enumerate((frames * 255).round().astype(np.uint8)):
+    for number, frame in enumerate(rounded_to_uint8(frames)):
         left = number * (size[0] + _GAP)
         strip[:, left : left + size[0]] = Image.fromarray(frame).resize(size, Image.Resampling.BOX)
     return strip

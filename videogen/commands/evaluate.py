@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from videogen.io import check_folder_of
+from videogen.files import check_folder_of, write_text
 
 
 def evaluate_command(
@@ -73,9 +73,8 @@ def evaluate_command(
         model=model or "the embedded model",
         show_progress=True,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(report.to_markdown(), encoding="utf-8")
-    out.with_suffix(".json").write_text(report.to_json(), encoding="utf-8")
+    write_text(out, report.to_markdown())
+    write_text(out.with_suffix(".json"), report.to_json())
 
     console = Console()
     console.print("Right clips, in brackets 95 % intervals", markup=False)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from videogen.commands.messages import EXIT_INTERRUPTED, printable
-from videogen.io import check_folder_of
+from videogen.files import check_folder_of, write_text
 
 ASK_SECONDS = 600
 """A grid that takes longer has to be agreed to."""
@@ -132,7 +132,7 @@ def explore_command(
         model=model or "the embedded model",
         show_progress=True,
     )
-    (out / "report.html").write_text(exploration.to_html(), encoding="utf-8")
+    write_text(out / "report.html", exploration.to_html())
     typer.echo(f"{len(exploration.results)} of {len(grid):,} points: {out / 'report.html'}")
     notes = exploration.bad_clip_notes()
     for note in notes[:_MAX_NOTES]:

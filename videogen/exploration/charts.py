@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from videogen.exploration.drawing import INK, PALETTE, SOFT, Dot, Drawing, Line, Words, points_of, text_width
 from videogen.exploration.results import METRICS, Exploration, PointResult
+from videogen.pages.drawing import INK, PALETTE, SOFT, Dot, Drawing, Line, Words, points_of, text_width
 
 _WIDTH, _HEIGHT = 760, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 20, 52

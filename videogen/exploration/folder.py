@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from videogen.display import animated_webp
 from videogen.exploration.grid import GridPoint
 from videogen.exploration.results import PointResult
+from videogen.files import read_json, write_json, write_text, written_whole
+from videogen.pages.clips import animated_webp
 
 SETUP, POINTS = "exploration.json", "points.jsonl"
 
@@ -43,16 +44,14 @@ class ExplorationFolder:
         if strangers and not (self.path / SETUP).is_file():
             raise ValueError(f"`folder` {str(path)!r} holds something else than an exploration")
         if (self.path / SETUP).is_file():
-            found = _read_json(self.path / SETUP)
+            found = read_json(self.path / SETUP)
             different = [name for name in setup if found.get(name) != setup[name]]
             if different:
                 raise ValueError(
                     f"`folder` {str(path)!r} holds an exploration with other {', '.join(different)}: "
                     "its points cannot be compared with these, choose another folder"
                 )
-        for part in ("clips", "references"):
-            (self.path / part).mkdir(parents=True, exist_ok=True)
-        self._write_whole(self.path / SETUP, json.dumps(setup, indent=2).encode())
+        write_json(self.path / SETUP, setup)
 
     def results(self) -> dict[GridPoint, PointResult]:
         """The points that are done; a line that was cut off by an end of the process is dropped.
@@ -65,7 +64,7 @@ class ExplorationFolder:
             return {}
         lines = file.read_text(encoding="utf-8").split("\n")
         if lines[-1]:  # the process ended while it was written
-            self._write_whole(file, "".join(f"{line}\n" for line in lines[:-1]).encode())
+            write_text(file, "".join(f"{line}\n" for line in lines[:-1]))
         results = []
         for number, line in enumerate(lines[:-1], 1):
             try:
@@ -85,7 +84,8 @@ class ExplorationFolder:
 
     def add_clip(self, name: str, frames: np.ndarray, fps: float) -> None:
         """Keep frames `(F, H, W, 3)` in [0, 1] as `clips/NAME.webp`, small enough for a page of many."""
-        self._write_whole(self.path / "clips" / f"{name}.webp", animated_webp(frames, fps))
+        with written_whole(self.path / "clips" / f"{name}.webp") as partial:
+            partial.write_bytes(animated_webp(frames, fps))
 
     def clip(self, name: str) -> bytes | None:
         """The bytes of `clips/NAME.webp`, if it is there."""
@@ -99,22 +99,5 @@ class ExplorationFolder:
 
     def add_reference(self, key: str, latents: Tensor) -> None:
         """Keep latents of a reference, in the place of those that were there."""
-        file = self.path / "references" / f"{key}.npy"
-        with (part := file.with_suffix(".part")).open("wb") as stream:
+        with written_whole(self.path / "references" / f"{key}.npy") as partial, partial.open("wb") as stream:
             np.save(stream, latents.numpy())
-        os.replace(part, file)
-
-    def _write_whole(self, file: Path, content: bytes) -> None:
-        part = file.with_suffix(".part")
-        part.write_bytes(content)
-        os.replace(part, file)
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{file} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{file} must hold a JSON object")
-    return content

@@ -5,26 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from html import escape
 
-from videogen.display import webp_data_uri
 from videogen.exploration.charts import convergence_chart, pareto_chart, trajectory_chart
 from videogen.exploration.explorer import NUM_SHOWN
 from videogen.exploration.results import METRICS, Exploration, PointResult
+from videogen.pages.skeleton import page, picture, table, text_list
 
 _MAX_CLIP_ROWS = 60  # of the table of clips, those that were made first
 _MAX_TRAJECTORIES = 8
+_SMALL = "width:112px;height:auto"
 _STYLE = """
-:root { --ink: #1c1c1e; --soft: #6b6b70; --line: #e3e3e6; --paper: #fbfbfa; --mark: #f2efe6; }
-body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-main { max-width: 1060px; margin: 0 auto; padding: 48px 24px 96px; }
-h1 { font-size: 26px; margin: 0; } h2 { font-size: 17px; margin: 44px 0 12px; }
-.soft { color: var(--soft); } .advice { background: var(--mark); border-radius: 10px; padding: 14px 18px; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 13px; }
-th { text-align: left; font-weight: 500; color: var(--soft); }
-th, td { padding: 4px 18px 4px 0; border-top: 1px solid var(--line); vertical-align: top; }
-.wide { overflow-x: auto; } svg { max-width: 100%; height: auto; border-radius: 8px; }
-img { image-rendering: pixelated; border-radius: 3px; display: block; }
-.way img { height: 84px; }
+table { font-size: 13px; }
+img { image-rendering: pixelated; border-radius: 3px; }
+td img { height: 84px; }
 """
 
 
@@ -55,15 +47,9 @@ def exploration_page(exploration: Exploration) -> str:
     parts += ["<h2>All numbers</h2>", _table(exploration)]
     notes = exploration.bad_clip_notes()
     if notes:
-        parts += ["<h2>Bad clips</h2>", "<ul>", *(f"<li>{escape(note)}</li>" for note in notes), "</ul>"]
-    parts += ["<h2>Prompts</h2>", "<ol>", *(f"<li>{escape(text)}</li>" for text in setup["prompts"]), "</ol>"]
-    body = "\n".join(parts)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+        parts += ["<h2>Bad clips</h2>", text_list(notes)]
+    parts += ["<h2>Prompts</h2>", text_list(setup["prompts"], "ol")]
+    return page(title, parts, _STYLE)
 
 
 def _front(exploration: Exploration) -> Iterable[str]:
@@ -82,46 +68,38 @@ def clip_table(exploration: Exploration) -> str:
     """A `div` with the clips that were kept, which play: a row for each point, a column for each prompt."""
     results = [result for result in exploration.results if result.failure is None][:_MAX_CLIP_ROWS]
     prompts = exploration.setup["prompts"][:NUM_SHOWN]
-    head = "".join(f"<th>{escape(prompt)}</th>" for prompt in prompts)
-    rows = "".join(
-        f"<tr><td>{escape(result.point.label)}</td>"
-        + "".join(
-            f"<td>{_image(exploration, f'{result.point.key}-{idx}', 'width:112px')}</td>"
-            for idx in range(len(prompts))
-        )
-        + "</tr>"
+    rows = [
+        [
+            escape(result.point.label),
+            *(_clip(exploration, f"{result.point.key}-{idx}", _SMALL) for idx in range(len(prompts))),
+        ]
         for result in results
-    )
-    return f'<div class="wide"><table><tr><th></th>{head}</tr>{rows}</table></div>'
+    ]
+    return table(["", *map(escape, prompts)], rows)
 
 
 def _trajectories(exploration: Exploration, results: list[PointResult]) -> str:
-    rows = "".join(
-        f"<tr><td>{escape(result.point.label)}</td>"
-        f"<td>{_image(exploration, f'{result.point.key}-trajectory')}</td></tr>"
+    rows = [
+        [escape(result.point.label), _clip(exploration, f"{result.point.key}-trajectory")]
         for result in results[-_MAX_TRAJECTORIES:]
-    )
-    return f'<div class="wide"><table class="way">{rows}</table></div>'
+    ]
+    return table([], rows)
 
 
-def _image(exploration: Exploration, name: str, style: str = "") -> str:
-    clip = exploration.read_clip(name)
-    if clip is None:
-        return ""
-    return f'<img alt="" style="{style}" src="{webp_data_uri(clip)}">'
+def _clip(exploration: Exploration, name: str, style: str = "") -> str:
+    content = exploration.read_clip(name)
+    return "" if content is None else picture(content, style=style)
 
 
 def _table(exploration: Exploration) -> str:
     metrics = [name for name in METRICS if any(result.values(name) for result in exploration.results)]
-    head = "".join(f"<th>{escape(METRICS[name][0])}</th>" for name in metrics)
     rows = []
     for result in exploration.results:
         cells = [result.measured(name) for name in metrics]
-        shown = "".join(
-            f"<td>{'' if cell is None else f'{cell.mean:.3g} [{cell.low:.3g}, {cell.high:.3g}]'}</td>"
-            for cell in cells
-        )
+        shown = [
+            "" if cell is None else f"{cell.mean:.3g} [{cell.low:.3g}, {cell.high:.3g}]" for cell in cells
+        ]
         if result.failure:
-            shown = f'<td colspan="{len(metrics)}">failed: {escape(result.failure)}</td>'
-        rows.append(f"<tr><td>{escape(result.point.label)}</td>{shown}</tr>")
-    return f'<div class="wide"><table><tr><th></th>{head}</tr>{"".join(rows)}</table></div>'
+            shown = [f"failed: {escape(result.failure)}"]
+        rows.append([escape(result.point.label), *shown])
+    return table(["", *(escape(METRICS[name][0]) for name in metrics)], rows)

@@ -17,8 +17,8 @@ from videogen.presets import Preset
 if TYPE_CHECKING:
     import pandas
 
-    from videogen.display import ClipGrid
-    from videogen.exploration.drawing import Drawing
+    from videogen.pages.clips import ClipGrid
+    from videogen.pages.drawing import Drawing
 
 METRICS: dict[str, tuple[str, bool | None]] = {
     "seconds": ("seconds per clip", False),
@@ -324,8 +324,8 @@ class Exploration:
 
     def clip_grid(self) -> ClipGrid:
         """The clips that were kept, a row a point and a column a prompt; a notebook plays them."""
-        from videogen.display import ClipGrid
         from videogen.exploration.page import clip_table
+        from videogen.pages.clips import ClipGrid
 
         table = clip_table(self)
         return ClipGrid(table.count("<img"), table)

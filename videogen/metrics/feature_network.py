@@ -6,7 +6,6 @@ It has learned to name what clips of the world `shapes` show and how their drawi
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from diffusers.utils.outputs import BaseOutput
 from torch import Tensor, nn
 
 from videogen.alignment import AlignedWeights
+from videogen.files import file_hash
 from videogen.metrics.features import FeatureExtractor
 
 EMBEDDED_FEATURES = Path(__file__).resolve().parents[1] / "pretrained" / "features"
@@ -159,5 +159,5 @@ def load_feature_extractor(
     """
     network = load_feature_network(folder, device=device)
     name = "shapes_features" if Path(folder) == EMBEDDED_FEATURES else Path(folder).name
-    weights_hash = hashlib.sha256((Path(folder) / _WEIGHTS).read_bytes()).hexdigest()
+    weights_hash = file_hash(Path(folder) / _WEIGHTS)
     return FeatureExtractor(name, weights_hash, lambda pixels: network(pixels.to(network.device)).features)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from videogen.files import file_hash
 from videogen.metrics.features import FeatureExtractor
 
 SIZE = 224
@@ -57,7 +57,7 @@ def load_i3d(path: str | Path, *, device: str | torch.device = "cpu") -> Feature
                 f"as i3d_torchscript.pt does: {reason}"
             ) from error
 
-    return FeatureExtractor(file.name, hashlib.sha256(file.read_bytes()).hexdigest(), network)
+    return FeatureExtractor(file.name, file_hash(file), network)
 
 
 def _resize(pixels: Tensor) -> Tensor:

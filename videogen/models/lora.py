@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from videogen.alignment import aligned
+from videogen.files import written_whole
 from videogen.models.lora_settings import METADATA, PEFT_CONFIG_NAME, PEFT_NAME, read_settings
 
 if TYPE_CHECKING:
@@ -129,14 +129,8 @@ def save_lora(denoiser: nn.Module, folder: str | Path) -> Path:
         METADATA: json.dumps({f"unet.{key}": value for key, value in settings.items()}, sort_keys=True),
     }
     path = Path(folder) / LORA_NAME
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{uuid.uuid4().hex[:12]}.partial")
-    try:
+    with written_whole(path) as partial:
         save_file(tensors, partial, metadata)
-        partial.chmod(0o644)  # safetensors makes files that only their owner can read
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from videogen.models.weight_files import read_json
+from videogen.files import read_json
 
 PEFT_NAME = "adapter_model.safetensors"
 """As peft names the file of adapters."""

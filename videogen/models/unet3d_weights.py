@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from videogen.files import read_json
 from videogen.models.unet3d import UNet3D
-from videogen.models.weight_files import WEIGHTS_NAME, fill, find_weights, read_json, read_weights
+from videogen.models.weight_files import WEIGHTS_NAME, fill, find_weights, read_weights
 
 _RESNET_PARTS = {
     "in_layers.0": "norm1",

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
+
+from videogen.files import read_json
 
 WEIGHTS_NAME = "diffusion_pytorch_model"  # as diffusers calls its files, before the suffix
 _SAFETENSORS = (".safetensors", ".safetensors.index.json")
@@ -138,23 +138,6 @@ def fill(network: nn.Module, state_dict: dict[str, Tensor], source: Path, dtype:
     if broken:
         raise ValueError(f"{source} holds NaN or infinity as {dtype}: {_first(broken)}")
     network.load_state_dict(copies, assign=True)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        ValueError: If there is no such file, or something else in it.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"{path} is missing") from error
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object, got a {type(content).__name__}")
-    return content
 
 
 def _first(names: Sequence[str]) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import torch
 from torch import nn
+
+from videogen.files import tensors_hash
 
 
 def weights_hash(network: nn.Module, without: tuple[str, ...] = ()) -> str:
@@ -17,11 +17,8 @@ def weights_hash(network: nn.Module, without: tuple[str, ...] = ()) -> str:
         network: On any device.
         without: Beginnings of the names of weights that do not count.
     """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        if name.startswith(without):
-            continue
-        digest.update(f"{name} {tuple(tensor.shape)}".encode())
-        values = tensor.detach().to("cpu", torch.bfloat16).contiguous()
-        digest.update(values.flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return tensors_hash(
+        (f"{name} {tuple(tensor.shape)}", tensor.detach().to("cpu", torch.bfloat16))
+        for name, tensor in sorted(network.state_dict().items())
+        if not name.startswith(without)
+    )

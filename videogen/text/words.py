@@ -6,7 +6,6 @@ else of the encoder stays. The file stands beside the adapters that were trained
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from videogen.files import written_whole
 from videogen.text.encoder import TextEncoder
 from videogen.text.tokenizer import SPECIAL_TOKENS, split_words
 
@@ -31,14 +31,8 @@ def save_words(words: Mapping[str, Tensor], folder: str | Path) -> Path:
     """
     tensors = {word: embedding.detach().cpu().clone() for word, embedding in words.items()}
     path = Path(folder) / WORDS_NAME
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{uuid.uuid4().hex[:12]}.partial")
-    try:
+    with written_whole(path) as partial:
         save_file(tensors, partial, {_METADATA: _VERSION})  # two entries would come in any order
-        partial.chmod(0o644)  # safetensors makes files that only their owner can read
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 

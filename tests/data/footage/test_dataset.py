@@ -141,7 +141,7 @@ def test_what_is_no_dataset_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"there is no dataset.json; an interrupted one is finished"):
         load_dataset(tmp_path)
     (tmp_path / "dataset.json").write_text("{")
-    with pytest.raises(ValueError, match=r"dataset.json is damaged"):
+    with pytest.raises(ValueError, match=r"dataset.json cannot be read: .*: prepare the footage again"):
         load_dataset(tmp_path)
     (tmp_path / "dataset.json").write_text('{"videogen_dataset": 2}')
     with pytest.raises(ValueError, match="has version 2, this videogen reads 1"):

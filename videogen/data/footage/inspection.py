@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import hashlib
 import io
 import itertools
 from collections.abc import Iterator, Sequence
@@ -23,6 +22,7 @@ from videogen.data.footage.frames import (
 )
 from videogen.data.footage.scenes import CutFinder
 from videogen.data.footage.sequences import DEFAULT_PICTURE_FPS, PictureSequence
+from videogen.files import file_hash
 
 SMALL_SIDE = 160  # longer side of the pictures that are looked at here, in pixels
 SIGNATURE_SIDE = 32
@@ -101,12 +101,8 @@ def file_sha256(path: Path) -> str:
         UnreadableVideoError: If it cannot be opened.
     """
     sequence = PictureSequence.of(path)
-    digest = hashlib.sha256()
     try:
-        for file in [path] if sequence is None else sequence.files:
-            with file.open("rb") as stream:
-                hashlib.file_digest(stream, lambda: digest)
-        return digest.hexdigest()
+        return file_hash(*([path] if sequence is None else sequence.files))
     except OSError as error:
         raise UnreadableVideoError(f"cannot be opened: {error.strerror}") from error
 

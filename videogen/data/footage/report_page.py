@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterable
 from html import escape
@@ -11,38 +10,25 @@ from videogen.data.footage.framing import Box
 from videogen.data.footage.inspection import Inspection
 from videogen.data.footage.planning import PlannedClip, VideoPlan
 from videogen.data.footage.report import FootageReport, describe_clip, describe_video
+from videogen.pages.skeleton import page, picture, table, text_list
 
 _NUM_PICTURES = 3  # of each video
 
 _STYLE = """
-:root { color-scheme: light dark; --ink: #1c1c1e; --soft: #6b6b70; --line: #e3e3e6; --paper: #fbfbfa;
-  --card: #fff; --good: #1f7a4d; --bad: #b3341f; --mark: #f2efe6; --edge: #ffd23f; }
-@media (prefers-color-scheme: dark) { :root { --ink: #ececee; --soft: #9b9ba1; --line: #333337;
-  --paper: #17171a; --card: #1f1f23; --good: #6cc79a; --bad: #f0907c; --mark: #2b2922; } }
-* { box-sizing: border-box; }
-body { margin: 0; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif; }
-main { max-width: 1060px; margin: 0 auto; padding: 48px 24px 96px; }
-h1 { font-size: 26px; font-weight: 650; margin: 0; letter-spacing: -.01em; overflow-wrap: anywhere; }
-h2 { font-size: 17px; font-weight: 650; margin: 44px 0 12px; }
-p { margin: 4px 0; } .soft { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
 .totals { display: flex; flex-wrap: wrap; gap: 12px; margin: 28px 0 0; }
 .total { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 12px 18px;
   min-width: 130px; }
 .total b { display: block; font-size: 24px; font-weight: 650; font-variant-numeric: tabular-nums; }
-.advice { background: var(--mark); border-radius: 10px; padding: 14px 18px 14px 36px; margin: 0; }
 .advice li + li { margin-top: 8px; }
 code { font: .92em ui-monospace, "DejaVu Sans Mono", monospace; white-space: nowrap; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th { text-align: left; font-weight: 500; color: var(--soft); } th, td { padding: 4px 28px 4px 0; }
-td.bar { width: 240px; padding-right: 0; }
-td.bar i { display: block; height: 8px; border-radius: 4px; background: var(--good); min-width: 2px; }
+.bar { display: block; width: 240px; padding-top: 7px; }
+.bar i { display: block; height: 8px; border-radius: 4px; background: var(--good); min-width: 2px; }
 article { display: grid; grid-template-columns: 372px 1fr; gap: 20px; padding: 14px 0;
   border-top: 1px solid var(--line); }
 @media (max-width: 720px) { article { grid-template-columns: 1fr; } }
 .pictures { display: flex; gap: 4px; align-items: flex-start; }
 .picture { position: relative; overflow: hidden; border-radius: 4px; flex: 0 1 auto; }
-.picture img { display: block; max-width: 100%; max-height: 110px; }
+.picture img { max-width: 100%; max-height: 110px; }
 .picture i { position: absolute; outline: 1.5px solid var(--edge); outline-offset: -1px;
   box-shadow: 0 0 0 999px rgb(0 0 0 / 45%); }
 .name { font-weight: 600; overflow-wrap: anywhere; } .caption { overflow-wrap: anywhere; }
@@ -74,13 +60,7 @@ def report_page(report: FootageReport) -> str:
         *_section(f"Used ({len(kept)})", (_video(plan, settings.fps) for plan in kept)),
         *_section("Other files in the folder", [_ignored(report)] if report.ignored else []),
     ]
-    body = "\n".join(parts)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Footage: {escape(report.folder)}</title>\n<style>{_STYLE}</style>\n</head>\n"
-        f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
+    return page(f"Footage: {report.folder}", parts, _STYLE)
 
 
 def _section(title: str, content: Iterable[str]) -> list[str]:
@@ -115,12 +95,16 @@ def _with_options(text: str) -> str:
 
 def _buckets(report: FootageReport) -> str:
     most = max(report.buckets.values())
-    rows = (
-        f"<tr><td>{bucket.num_frames}</td><td>{bucket.width}x{bucket.height}</td><td>{count}</td>"
-        f'<td class="bar"><i style="width:{count / most:.1%}"></i></td></tr>'
+    rows = [
+        [
+            str(bucket.num_frames),
+            f"{bucket.width}x{bucket.height}",
+            str(count),
+            f'<span class="bar"><i style="width:{count / most:.1%}"></i></span>',
+        ]
         for bucket, count in report.buckets.items()
-    )
-    return f"<table><tr><th>frames</th><th>size</th><th>clips</th></tr>{''.join(rows)}</table>"
+    ]
+    return table(["frames", "size", "clips", ""], rows)
 
 
 def _video(plan: VideoPlan, fps: float) -> str:
@@ -159,8 +143,7 @@ def _pictures(inspection: Inspection, clips: tuple[PlannedClip, ...]) -> str:
     chosen = sorted({idxs[round(place * (len(idxs) - 1) / (_NUM_PICTURES - 1))] for place in range(3)})
     mark = _crop_mark(inspection, clips[0].box) if clips else ""
     return "".join(
-        f'<div class="picture"><img alt="frame {idx}" src="data:image/jpeg;base64,'
-        f'{base64.b64encode(inspection.thumbnails[idx]).decode()}">{mark}</div>'
+        f'<div class="picture">{picture(inspection.thumbnails[idx], f"frame {idx}", kind="jpeg")}{mark}</div>'
         for idx in chosen
     )
 
@@ -177,5 +160,5 @@ def _crop_mark(inspection: Inspection, box: Box) -> str:
 
 
 def _ignored(report: FootageReport) -> str:
-    items = (f"<li>{escape(item.name)}: {escape(item.detail)}</li>" for item in report.ignored)
-    return f"<details><summary>{len(report.ignored)} passed over</summary><ul>{''.join(items)}</ul></details>"
+    items = text_list(f"{item.name}: {item.detail}" for item in report.ignored)
+    return f"<details><summary>{len(report.ignored)} passed over</summary>{items}</details>"

@@ -15,10 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +29,7 @@ from torch import Tensor
 
 from videogen.data.footage.frames import VideoFormat
 from videogen.data.footage.inspection import Inspection
+from videogen.files import read_json, write_json, written_whole
 
 INDEX_NAME = "dataset.json"
 REPORT_NAME = "report.html"
@@ -48,25 +46,6 @@ def content_key(**parts: Any) -> str:
     """A name, 32 hexadecimal digits, that depends on all of some JSON-able values."""
     text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a name beside `path` to write to, and rename it to `path` only if all went well.
-
-    Raises:
-        OSError: If it cannot be written; nothing is left behind, and an older file is untouched.
-    """
-    temporary = path.parent / f".{uuid.uuid4().hex[:12]}.tmp"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise OSError(f"cannot write {path}: {reason}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def check_dataset_folder(out: Path, footage: Path) -> None:
@@ -134,8 +113,8 @@ class ShardFolder:
         if not tensors:
             return
         shard = f"{content_key(names=sorted(tensors))}.safetensors"
-        with written_whole(self.folder / shard) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary)
+        with written_whole(self.folder / shard) as partial:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, partial)
         self.shard_of.update(dict.fromkeys(tensors, shard))
 
 
@@ -153,8 +132,7 @@ def write_index(folder: Path, index: dict[str, Any]) -> None:
     Raises:
         OSError: If it cannot be written.
     """
-    with written_whole(folder / INDEX_NAME) as temporary:
-        temporary.write_text(json.dumps(index, indent=1) + "\n", encoding="ascii")
+    write_json(folder / INDEX_NAME, index)
 
 
 def read_index(folder: Path) -> dict[str, Any]:
@@ -169,10 +147,10 @@ def read_index(folder: Path) -> dict[str, Any]:
         missing = f"there is no {INDEX_NAME}" if folder.is_dir() else "there is no such folder"
         raise ValueError(f"`dataset` {str(folder)!r}: {missing}" + (f"; {hint}" if hint else ""))
     try:
-        index: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        version = index["videogen_dataset"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error}): prepare the footage again") from error
+        index = read_json(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: prepare the footage again") from error
+    version = index.get("videogen_dataset")
     if version != 1:
         raise ValueError(f"{path} has version {version}, this videogen reads 1: prepare the footage again")
     return index
@@ -203,8 +181,8 @@ def save_inspection(folder: Path, key: str, inspection: Inspection) -> None:
     }
     for idx, jpeg in inspection.thumbnails.items():
         arrays[f"thumbnail.{idx}"] = np.frombuffer(jpeg, np.uint8)
-    with written_whole(folder / VIDEOS / f"{key}.safetensors") as temporary:
-        save_arrays(arrays, temporary, metadata={"facts": json.dumps(facts)})
+    with written_whole(folder / VIDEOS / f"{key}.safetensors") as partial:
+        save_arrays(arrays, partial, metadata={"facts": json.dumps(facts)})
 
 
 def load_inspection(folder: Path, key: str) -> Inspection | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from videogen.io import frames_to_uint8
+from videogen.pages.skeleton import picture
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,11 +51,6 @@ def animated_webp(frames: np.ndarray | Tensor, fps: float = 8.0, *, lossless: bo
         quality=_QUALITY,
     )
     return stream.getvalue()
-
-
-def webp_data_uri(content: bytes) -> str:
-    """A WebP as an address that holds it, so that a page needs no other file."""
-    return f"data:image/webp;base64,{base64.b64encode(content).decode()}"
 
 
 @dataclass(frozen=True)
@@ -102,10 +97,10 @@ def show_clips(
     texts = [""] * len(clips) if captions is None else list(captions)
     if len(texts) != len(clips):
         raise ValueError(f"`captions` must be {len(clips)}, one for each clip, got {len(texts)}")
+    look = f"width:{width}px;image-rendering:pixelated;display:block"
     figures = "".join(
         f'<figure style="margin:0;width:{width}px">'
-        f'<img src="{webp_data_uri(animated_webp(clip, fps))}" alt="{escape(text, quote=True)}" '
-        f'style="width:{width}px;image-rendering:pixelated;display:block">'
+        f"{picture(animated_webp(clip, fps), text, look)}"
         f'<figcaption style="font:12px sans-serif;padding:2px 0 8px">{escape(text)}</figcaption></figure>'
         for clip, text in zip(clips, texts, strict=True)
     )

@@ -1,0 +1,1 @@
+"""HTML for reports and notebooks: skeleton and look, clips that play, drawings."""
