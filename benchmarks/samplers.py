@@ -63,7 +63,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="of the results; the same command goes on there")
+    parser.add_argument("folder", type=Path, help="folder for the results; the same command resumes there")
     parser.add_argument("--model", help="folder of a pipeline; the embedded one by default")
     parser.add_argument("--only", choices=list(GRIDS), help="one of the grids; all by default")
     parser.add_argument("--world", default="shapes", choices=list(WORLDS))
