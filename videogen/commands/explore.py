@@ -67,7 +67,7 @@ def explore_command(
         bool, typer.Option("--yes", help="Run a grid of more than ten minutes without asking.")
     ] = False,
     max_seconds: Annotated[
-        float | None, typer.Option(help="Most seconds per clip for the settings in best.json.")
+        float | None, typer.Option(help="Limit of seconds per clip for the settings in best.json.")
     ] = None,
     model: Annotated[
         str | None,
