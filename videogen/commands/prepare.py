@@ -37,7 +37,7 @@ def prepare_command(
     num_frames: Annotated[
         list[int] | None,
         typer.Option(
-            help="Frames per clip; repeat the option to allow several, of which each clip gets the largest that "
+            help="Frames per clip; repeat the option to allow several, of which a clip gets the largest that "
             "it fills. By default the model's own count and smaller ones, down to half of it."
         ),
     ] = None,
