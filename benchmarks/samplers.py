@@ -63,20 +63,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("folder", type=Path, help="of the results; the same command goes on there")
+    parser.add_argument("folder", type=Path, help="folder for the results; the same command resumes there")
     parser.add_argument("--model", help="folder of a pipeline; the embedded one by default")
     parser.add_argument("--only", choices=list(GRIDS), help="one of the grids; all by default")
     parser.add_argument("--world", default="shapes", choices=list(WORLDS))
     parser.add_argument("--num-prompts", type=int, default=200)
     parser.add_argument("--num-convergence-prompts", type=int, default=12, metavar="INTEGER")
-    parser.add_argument(
-        "--reference-steps", type=int, default=50, help="of what schedulers are compared with"
-    )
+    parser.add_argument("--reference-steps", type=int, default=50, help="steps of the clips to compare with")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=list(DTYPES))
     parser.add_argument("--batch-size", type=int, default=1)
-    parser.add_argument("--budget", type=float, metavar="SECONDS", help="begin no further point after them")
-    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="where to write the page")
+    parser.add_argument("--budget", type=float, metavar="SECONDS", help="start no further setting after this")
+    parser.add_argument("--docs", type=Path, metavar="FOLDER", help="folder to write the page into")
     arguments = parser.parse_args()
 
     prompts = evaluation_prompts(WORLDS[arguments.world], arguments.num_prompts, held_out=False)
@@ -106,7 +104,7 @@ def main() -> None:
 
 def sections(found: dict[str, Exploration]) -> list[str]:
     """The lines of the page below its title."""
-    lines = ["Written by `python benchmarks/samplers.py`; [samplers.md](samplers.md) says what is measured."]
+    lines = ["Written by `python benchmarks/samplers.py`; [samplers.md](samplers.md) explains the measures."]
     writers = {
         "schedulers": scheduler_section,
         "convergence": convergence_section,
@@ -122,8 +120,8 @@ def facts(exploration: Exploration) -> str:
     """What the numbers of a grid are of."""
     setup = exploration.setup
     text = (
-        f"Of {setup['model']} (weights {setup['weights'][:12]}): {len(setup['prompts'])} prompts, "
-        f"clips of each: {len(setup['seeds'])}, {setup['clip'][0]} frames of {setup['clip'][2]}x"
+        f"Model: {setup['model']} (weights {setup['weights'][:12]}), {len(setup['prompts'])} prompts, "
+        f"clips per prompt: {len(setup['seeds'])}, {setup['clip'][0]} frames of {setup['clip'][2]}x"
         f"{setup['clip'][1]}; in {setup['dtype']} on {setup['device']}, threads: {setup['num_threads']}, "
         f"{setup['batch_size']} clips at a time, torch {setup['versions']['torch']}. "
         "In brackets 95 % intervals: Wilson for shares, bootstrap for means."
@@ -163,8 +161,8 @@ def convergence_section(exploration: Exploration) -> list[str]:
     lines = [
         f"Reference: {exploration.setup['reference_steps']} steps of a second-order scheduler from the same "
         "noise. `PSNR` is of pixels, `error` the root mean square distance of latents. `dpm++sde` is not "
-        "here: it draws noise on the way, and comes to other clips, however many steps it takes. "
-        "With few steps some clips end as another clip than the reference; orders are fitted to the median.",
+        "here: it draws noise on the way, so it ends at other clips, however many steps it takes. With few "
+        "steps some clips end as another clip than the reference; orders are fitted to the median.",
         *("", markdown_table(header, rows), ""),
         *front(exploration, "psnr"),
     ]
@@ -225,10 +223,10 @@ def guidance_section(exploration: Exploration) -> list[str]:
         for result in sorted(exploration.results, key=lambda item: item.point.guidance_scale)
     ]
     return [
-        "`against cfg` is the difference in clips that are right, of the same prompts and noise: one whose "
-        "interval holds 0 cannot be told. Diversity is the root mean square difference of two clips of a "
-        "prompt; saturation the mean difference of a pixel's strongest and weakest colour; out of range the "
-        "share of values that the codec gave more than 0.1 outside of [-1, 1].",
+        "`against cfg` is the difference in clips that are right, with the same prompts and noise; where its "
+        "interval includes 0, it is not significant. Diversity is the root mean square difference of two "
+        "clips of a prompt. Saturation is the mean difference of a pixel's strongest and weakest colour. "
+        "Out of range is the share of values that the codec decodes more than 0.1 outside of [-1, 1].",
         *("", markdown_table(header, rows), ""),
     ]
 

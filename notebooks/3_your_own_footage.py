@@ -90,7 +90,7 @@ show_clips([draw_heart("red", "black", "left")[::3], draw_heart("yellow", "white
 # ## Fine-tune
 #
 # Adapters (LoRA) beside the attention and the temporal convolutions of the denoiser, and an embedding for the new word,
-# are all that is trained. The same command goes on where it was stopped, bit for bit.
+# are all that is trained. The same command resumes, bit for bit.
 
 # %%
 shutil.rmtree("lesson-run", ignore_errors=True)

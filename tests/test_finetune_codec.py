@@ -49,7 +49,7 @@ def test_a_stopped_run_ends_where_a_straight_one_does_and_tells_what_was_gained(
     assert straight.exit_code == 0, straight.stderr
     assert f"with the new decoder: {tmp_path / 'straight' / 'result'}" in straight.stdout.replace("\n", "")
     first = run("finetune-codec", dataset, "--out", tmp_path / "stopped", *options, "--max-minutes", 0)
-    assert "stopped at step 1 of 6: the same command goes on" in first.stdout
+    assert "stopped at step 1 of 6: the same command resumes" in first.stdout
     assert run("finetune-codec", dataset, "--out", tmp_path / "stopped", *options).exit_code == 0
     before, after = (
         json.loads((tmp_path / "straight" / f"previews/step-000000{step}/measures.json").read_text())["psnr"]

@@ -16,28 +16,30 @@ from videogen.train.recipes import RECIPES, config_of
 def main(
     recipe: Annotated[str, typer.Argument(help=f"One of: {', '.join(RECIPES)}; or MODULE:FUNCTION.")],
     output_dir: Annotated[
-        Path | None, typer.Option(help="Folder of the run; by default runs/RECIPE.")
+        Path | None, typer.Option(help="Folder of the run. By default runs/RECIPE.")
     ] = None,
     num_steps: Annotated[int | None, typer.Option(help="Optimizer steps of the whole run.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Clips per step, over all processes.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At its height.")] = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Highest learning rate.")] = None,
     optimizer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="muon, or adamw for matrices too.")
+        str | None, typer.Option(metavar="NAME", help="muon (AdamW for all but matrices) or adamw.")
     ] = None,
-    mixed_precision: Annotated[str | None, typer.Option(metavar="NAME", help="no or bf16.")] = None,
+    mixed_precision: Annotated[str | None, typer.Option(metavar="NAME", help="no (float32) or bf16.")] = None,
     gradient_accumulation_steps: Annotated[
-        int | None, typer.Option(help="Parts that each process works off its share of a batch in.")
+        int | None, typer.Option(help="Parts that each process splits its share of a batch into.")
     ] = None,
     num_data_workers: Annotated[
         int | None, typer.Option(help="Processes that make clips ahead of time, for each training process.")
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Of the run.")] = None,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint after this time.")] = None,
-    tracker: Annotated[str | None, typer.Option(help="`tensorboard`, to log there too.")] = None,
-    cpu: Annotated[bool, typer.Option(help="Leave an accelerator unused.")] = False,
+    seed: Annotated[int | None, typer.Option(help="Seed of the run.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Save a checkpoint and stop after this time.")
+    ] = None,
+    tracker: Annotated[str | None, typer.Option(help="`tensorboard`: write its logs too.")] = None,
+    cpu: Annotated[bool, typer.Option(help="Train on the CPU even if there is a GPU.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print the configuration and stop.")] = False,
 ) -> None:
-    """Run a recipe; the same command goes on where it stopped."""
+    """Train with a recipe. The same command resumes."""
     try:
         config = config_of(recipe)
         if num_steps is not None:
@@ -68,7 +70,7 @@ def main(
     except (ValueError, OSError, FloatingPointError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    state = "finished" if result.finished else "stopped, the same command goes on"
+    state = "finished" if result.finished else "stopped, the same command resumes"
     print(f"{recipe}: {state} at step {result.step}; files in {result.folder}")
 
 

@@ -102,16 +102,18 @@ def to_bfloat16(network: ModelMixin) -> None:
 
 def main(
     result: Annotated[
-        Path, typer.Argument(help="The result folder of a run: text to video, or the feature network.")
+        Path, typer.Argument(help="The result folder of a run: a text-to-video model or a feature network.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the released weights.")],
-    codec: Annotated[Path | None, typer.Option(help="The result folder of a decoder run.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the released weights.")],
+    codec: Annotated[
+        Path | None, typer.Option(help="The result folder of a run that trained a decoder.")
+    ] = None,
     share_codec: Annotated[
-        bool, typer.Option("--share-codec", help="Leave the codec out: it is the embedded one.")
+        bool, typer.Option("--share-codec", help="Leave the codec out: the model uses the embedded one.")
     ] = False,
-    training_minutes: Annotated[float | None, typer.Option(help="What the training took.")] = None,
+    training_minutes: Annotated[float | None, typer.Option(help="Minutes that the training took.")] = None,
 ) -> None:
-    """Make released weights of what a run left behind."""
+    """Make released weights from the result of a run."""
     try:
         if (result / INDEX).exists():
             export(result, out, codec, share_codec=share_codec, training_minutes=training_minutes)

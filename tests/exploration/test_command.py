@@ -98,7 +98,7 @@ def test_a_grid_that_takes_long_has_to_be_agreed_to(model: Path, tmp_path: Path)
     assert "say --yes to run it, or --budget SECONDS" in result.stderr
     limited = run(*arguments, "--budget", 1e-6, "--reference-steps", 0)
     assert limited.exit_code == 0 and "0 of 1,000,000 points" in limited.stdout
-    assert "the budget of 1e-06 s is used up; the same command goes on" in limited.stdout
+    assert "the budget of 1e-06 s is used up; the same command resumes" in limited.stdout
 
 
 def test_durations_are_told_for_people() -> None:

@@ -26,30 +26,33 @@ def compare_command(
         typer.Argument(
             metavar="MODEL",
             show_default=False,
-            help="Folders, hub ids or names; `embedded` for the model that comes with the package.",
+            help="Saved models: folders, hub ids, or `embedded`, gan, vae, rnn, transformer, dit.",
         ),
     ],
     prompts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A prompt on each line. By default prompts of --world."),
+        typer.Option(
+            metavar="FILE",
+            help="Text file with one prompt a line. By default prompts are drawn from --world.",
+        ),
     ] = None,
     world: Annotated[
         str | None,
-        typer.Option(help="What drawn prompts are about: shapes, the default, or shapes-mini."),
+        typer.Option(help="World to draw prompts from: shapes (the default) or shapes-mini."),
     ] = None,
     num_prompts: Annotated[
         int | None,
-        typer.Option(help="How many prompts; of a file the first ones. By default 64, or all of the file."),
+        typer.Option(help="Number of prompts. By default 64, or all prompts of the file."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Clip k is made from prompt k and seed + k, by every model.")] = 0,
+    seed: Annotated[int, typer.Option(help="Every model makes clip k from prompt k and seed + k.")] = 0,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the report goes.")] = Path("report"),
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the report.")] = Path("report"),
 ) -> None:
-    """Compare models: what their clips show, how far they are from real ones, and what they cost.
+    """Compare models on the same prompts: accuracy, distance to real clips, time and memory.
 
-    The folder receives index.html (all clips side by side), comparison.md, comparison.json and clips/. The
-    exit status is 0 if all is there, 3 if a model, a clip or a line of the prompts file is missing (the
-    report says which and why), 1 if no model could be run.
+    Writes index.html (all clips side by side), comparison.md, comparison.json and clips/. The exit status is
+    0 if everything is there, 3 if a model, a clip or a line of the prompts file is missing (the report
+    names it and the reason), and 1 if no model could be run.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"`--out` must be a folder, but {str(out)!r} is a file")

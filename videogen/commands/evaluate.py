@@ -14,30 +14,36 @@ from videogen.files import check_folder_of, write_text
 
 def evaluate_command(
     model: Annotated[
-        str | None, typer.Option(help="Folder or hub id of the model; the embedded one by default.")
+        str | None, typer.Option(help="Folder or hub id of the model. By default the embedded model.")
     ] = None,
-    world: Annotated[str, typer.Option(help="What the prompts are about: shapes or shapes-mini.")] = "shapes",
+    world: Annotated[str, typer.Option(help="World to draw prompts from: shapes or shapes-mini.")] = "shapes",
     num_prompts: Annotated[
-        int, typer.Option(help="Prompts of each kind: seen, held out, two objects.")
+        int, typer.Option(help="Prompts of each kind: seen in training, held out, two objects.")
     ] = 400,
     steps: Annotated[
-        list[int] | None, typer.Option(help="Denoising steps; repeat the option to compare.")
+        list[int] | None, typer.Option(help="Denoising steps. Repeat the option to compare several.")
     ] = None,
     guidance: Annotated[
-        list[float] | None, typer.Option(help="Guidance scale; repeat the option to compare.")
+        list[float] | None, typer.Option(help="Guidance scale. Repeat the option to compare several.")
     ] = None,
-    num_codec_clips: Annotated[int, typer.Option(help="Clips that the codec is measured on.")] = 256,
-    seed: Annotated[int, typer.Option(help="Of prompts and noise.")] = 0,
-    batch_size: Annotated[int, typer.Option(help="Clips made together.")] = 8,
+    num_codec_clips: Annotated[int, typer.Option(help="Clips to measure the codec on.")] = 256,
+    seed: Annotated[int, typer.Option(help="Seed of prompts and noise.")] = 0,
+    batch_size: Annotated[int, typer.Option(help="Clips made at a time.")] = 8,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
     dtype: Annotated[
-        str, typer.Option(metavar="NAME", help="float32, bfloat16 or float16: sooner where it is fast.")
+        str,
+        typer.Option(
+            metavar="NAME", help="float32, bfloat16 or float16. bfloat16 is faster on some processors."
+        ),
     ] = "float32",
     out: Annotated[
-        Path, typer.Option(help="Report to write, ending in .md; all numbers go beside it as .json.")
+        Path,
+        typer.Option(
+            help="Report to write, ending in .md. All numbers are written to a .json of the same name."
+        ),
     ] = Path("report.md"),
 ) -> None:
-    """Measure how often clips show what is asked for, how exact the codec is, how long a clip takes."""
+    """Measure how often clips show what the prompt asks for, the codec's PSNR, and seconds per clip."""
     if out.suffix != ".md":
         raise ValueError(f"`--out` must end in .md, got {str(out)!r}")
     if out.is_dir():

@@ -20,17 +20,26 @@ def explore_command(
     out: Annotated[
         Path,
         typer.Argument(
-            metavar="FOLDER", show_default=False, help="Of the results; the same command goes on there."
+            metavar="FOLDER",
+            show_default=False,
+            help="Folder for the results. The same command resumes there.",
         ),
     ],
     prompts: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Prompts, one a line. By default drawn from the world."),
+        typer.Option(
+            metavar="FILE",
+            help="Text file with one prompt a line. By default prompts are drawn from --world.",
+        ),
     ] = None,
-    num_prompts: Annotated[int, typer.Option(help="How many are drawn from the world.")] = 24,
-    world: Annotated[str, typer.Option(help="Whose prompts are drawn, and judged.")] = "shapes",
+    num_prompts: Annotated[int, typer.Option(help="Number of prompts to draw from --world.")] = 24,
+    world: Annotated[str, typer.Option(help="World to draw prompts from: shapes or shapes-mini.")] = "shapes",
     scheduler: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Repeat the option to compare, as all below.")
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Scheduler. Repeat this option, and those below up to --seed, to compare several.",
+        ),
     ] = None,
     steps: Annotated[list[int] | None, typer.Option(help="Denoising steps.")] = None,
     guidance: Annotated[
@@ -38,40 +47,46 @@ def explore_command(
     ] = None,
     guidance_kind: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME[:KEY=VALUE,...]", help="As for `videogen generate`."),
+        typer.Option(metavar="NAME[:KEY=VALUE,...]", help="Kind of guidance, as for `videogen generate`."),
     ] = None,
     cache: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND=N,...|none", help="As for `videogen generate`, or none."),
+        typer.Option(metavar="KIND=N,...|none", help="Step cache, as for `videogen generate`, or none."),
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(help="Of the noise; two show how diverse clips are.")
+        list[int] | None,
+        typer.Option(help="Seed of the noise. Two seeds also measure how diverse clips are."),
     ] = None,
     reference_steps: Annotated[
-        int, typer.Option(help="Steps of the clips to compare with; 0 for no comparison.")
+        int, typer.Option(help="Denoising steps of the reference clips; 0 leaves the comparison out.")
     ] = 50,
     budget: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Begin no further point after this time.")
+        float | None, typer.Option(metavar="SECONDS", help="Start no further setting after this time.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Run a grid that takes long without asking.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Run a grid of more than ten minutes without asking.")
+    ] = False,
     max_seconds: Annotated[
-        float | None, typer.Option(help="That a clip may take, for the preset of the best settings.")
+        float | None, typer.Option(help="Limit of seconds per clip for the settings in best.json.")
     ] = None,
     model: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Or hub id. By default the embedded model.")
+        str | None,
+        typer.Option(metavar="FOLDER", help="Folder or hub id of the model. By default the embedded model."),
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
     dtype: Annotated[
         str,
-        typer.Option(metavar="NAME", help="float32, bfloat16 or float16; half precision blurs distances."),
+        typer.Option(
+            metavar="NAME", help="float32, bfloat16 or float16. The last two make small distances inexact."
+        ),
     ] = "float32",
     batch_size: Annotated[
-        int, typer.Option(help="Clips made together: faster in all; seconds are then a batch's mean.")
+        int, typer.Option(help="Clips made at a time. Faster; seconds are then means over a batch.")
     ] = 1,
 ) -> None:
     """Compare sampler settings by time, accuracy and distance to a slow reference.
 
-    Writes report.html, where the clips play, and best.json, the settings found best.
+    Writes report.html, with playable clips and plots, and best.json, a preset of the best settings.
     """
     if out.exists() and not out.is_dir():
         raise ValueError(f"`FOLDER` must be a folder, but {str(out)!r} is a file")
@@ -140,7 +155,7 @@ def explore_command(
     if len(notes) > _MAX_NOTES:
         typer.echo(f"warning: and {len(notes) - _MAX_NOTES} more bad clips, see report.html", err=True)
     if exploration.stopped:
-        typer.echo(f"stopped: {exploration.stopped}; the same command goes on")
+        typer.echo(f"stopped: {exploration.stopped}; the same command resumes")
     good = [result for result in exploration.results if result.failure is None]
     if any(result.values(exploration.quality) for result in good):
         best = exploration.best(max_seconds)

@@ -16,66 +16,88 @@ DEFAULT_LORA_RANK = 16
 def finetune_command(
     dataset: Annotated[
         Path,
-        typer.Argument(metavar="DATASET", show_default=False, help="What `videogen prepare` wrote."),
+        typer.Argument(metavar="DATASET", show_default=False, help="Folder that `videogen prepare` wrote."),
     ],
     out: Annotated[
-        Path, typer.Option(metavar="FOLDER", show_default=False, help="Of the run: result, log, previews.")
+        Path,
+        typer.Option(metavar="FOLDER", show_default=False, help="Folder for the result, log and previews."),
     ],
     model: Annotated[
         str | None,
         typer.Option(
             metavar="FOLDER",
-            help="The model to start from, as in `videogen prepare`. By default the embedded one.",
+            help="The model to start from, as for `videogen prepare`. By default the embedded model.",
         ),
     ] = None,
     lora: Annotated[
         int | None,
-        typer.Option(
-            metavar="RANK", help=f"Train adapters of this rank. By default of rank {DEFAULT_LORA_RANK}."
-        ),
+        typer.Option(metavar="RANK", help=f"Rank of the adapters to train. By default {DEFAULT_LORA_RANK}."),
     ] = None,
-    full: Annotated[bool, typer.Option("--full", help="Train all weights in place of adapters.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Train all weights instead of adapters.")] = False,
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 500,
     batch_size: Annotated[
         int | None,
-        typer.Option(help="Clips per step, over all processes. By default 8, or fewer if there are fewer."),
+        typer.Option(
+            help="Clips per step, over all processes. By default 8, or all clips if there are fewer."
+        ),
     ] = None,
     learning_rate: Annotated[
-        float | None, typer.Option(help="By default 1e-3 for adapters and 2e-4 for all weights.")
+        float | None,
+        typer.Option(help="Highest learning rate. By default 1e-3 for adapters and 2e-4 for all weights."),
     ] = None,
     optimizer: Annotated[
         str,
-        typer.Option(metavar="NAME", help="muon, or adamw for matrices too; adapters are always AdamW's."),
+        typer.Option(
+            metavar="NAME", help="muon (AdamW for all but matrices) or adamw. Adapters always use AdamW."
+        ),
     ] = "muon",
     lr_schedule: Annotated[
-        str, typer.Option(metavar="NAME", help="How the rate falls after its rise: linear, cosine, constant.")
+        str,
+        typer.Option(
+            metavar="NAME", help="How the learning rate falls after the warm-up: linear, cosine or constant."
+        ),
     ] = "cosine",
-    warmup_steps: Annotated[int | None, typer.Option(help="Of linear rise. By default a 20th.")] = None,
-    ema_decay: Annotated[float, typer.Option(help="Of the averaged weights, which are the result.")] = 0.99,
+    warmup_steps: Annotated[
+        int | None,
+        typer.Option(help="Steps in which the learning rate rises. By default a 20th of all steps."),
+    ] = None,
+    ema_decay: Annotated[
+        float, typer.Option(help="Decay of the averaged weights, which are the result.")
+    ] = 0.99,
     gradient_accumulation_steps: Annotated[
-        int, typer.Option(help="Parts to work a batch off in, for less memory.")
+        int, typer.Option(help="Parts to split a batch into, for less memory.")
     ] = 1,
     gradient_checkpointing: Annotated[
-        bool, typer.Option("--gradient-checkpointing", help="Compute activations twice, for less memory.")
+        bool,
+        typer.Option(
+            "--gradient-checkpointing", help="Compute activations twice, for less memory and more time."
+        ),
     ] = False,
-    mixed_precision: Annotated[str, typer.Option(metavar="NAME", help="no or bf16.")] = "no",
+    mixed_precision: Annotated[str, typer.Option(metavar="NAME", help="no (float32) or bf16.")] = "no",
     caption_dropout: Annotated[
-        float, typer.Option(help="Share of clips trained without caption, for guidance.")
+        float, typer.Option(help="Share of clips trained without a caption, which guidance needs.")
     ] = 0.1,
     prediction_type: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="epsilon or v_prediction, to change what the model predicts."),
+        typer.Option(
+            metavar="NAME",
+            help="Train it to predict epsilon or v_prediction. Needs --full; not for flow models.",
+        ),
     ] = None,
     snr_gamma: Annotated[
-        float | None, typer.Option(metavar="GAMMA", help="Min-SNR weights; 5 is usual. Not for flow models.")
+        float | None,
+        typer.Option(metavar="GAMMA", help="Gamma of min-SNR loss weights; 5 is usual. Not for flow models."),
     ] = None,
     zero_terminal_snr: Annotated[
         bool,
-        typer.Option("--zero-terminal-snr", help="End the noise schedule in pure noise; needs v_prediction."),
+        typer.Option(
+            "--zero-terminal-snr",
+            help="End the noise schedule in pure noise. Needs --full and v_prediction.",
+        ),
     ] = False,
     offset_noise: Annotated[
         float,
-        typer.Option(help="Noise that is one for a whole clip and channel, in deviations; 0.05 is usual."),
+        typer.Option(help="Strength of noise that a whole channel of a clip shares; 0.05 is usual."),
     ] = 0.0,
     noise_prior: Annotated[
         str,
@@ -85,25 +107,29 @@ def finetune_command(
         list[str] | None,
         typer.Option(
             metavar="PROMPT",
-            help="Make a clip of it before, during and after; repeat it for several. By default four "
-            "captions of the dataset.",
+            help="Prompt of a preview clip before, during and after training; repeat the option for "
+            "several. By default four captions of the dataset.",
         ),
     ] = None,
     validate_every: Annotated[
-        int | None, typer.Option(help="Steps between these clips; 0 for none. By default a quarter.")
+        int | None,
+        typer.Option(help="Steps between previews; 0 for none. By default a quarter of all steps."),
     ] = None,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 100,
     num_data_workers: Annotated[int, typer.Option(help="Processes that read clips ahead of time.")] = 0,
-    seed: Annotated[int, typer.Option(help="Of everything random.")] = 0,
-    max_minutes: Annotated[float | None, typer.Option(help="Stop with a checkpoint after this time.")] = None,
-    tracker: Annotated[
-        str | None, typer.Option(metavar="NAME", help="tensorboard, to log there too.")
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    max_minutes: Annotated[
+        float | None, typer.Option(help="Save a checkpoint and stop after this time.")
     ] = None,
-    cpu: Annotated[bool, typer.Option("--cpu", help="Leave an accelerator unused.")] = False,
+    tracker: Annotated[
+        str | None, typer.Option(metavar="NAME", help="tensorboard: write its logs too.")
+    ] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="Train on the CPU even if there is a GPU.")] = False,
 ) -> None:
-    """Train a model on your own footage: adapters (LoRA) by default, or all of it.
+    """Train a model on your own footage: adapters (LoRA) by default, or all weights.
 
-    Tells first what memory and time it will take. Stop it as you like: the same command goes on, exactly.
+    Reports the memory and time it will take before it starts. You can stop it at any time: the same command
+    resumes exactly.
     """
     if full and lora is not None:
         raise ValueError("choose `--lora` or `--full`: got both")
@@ -149,7 +175,7 @@ def finetune_command(
     config, source = finetune_config(dataset, settings)
     result = train(config, out, tracker=tracker, cpu=cpu, max_minutes=max_minutes, rehearsed=True)
     if not result.finished:
-        typer.echo(f"stopped at step {result.step} of {steps}: the same command goes on")
+        typer.echo(f"stopped at step {result.step} of {steps}: the same command resumes")
         return
     use = f"--model {out / 'result'}" if full else f"--lora {out / 'result'}"
     if not full and model is not None:

@@ -25,7 +25,10 @@ _MAX_LINES = 400
 
 def prepare_command(
     folder: Annotated[
-        Path, typer.Argument(metavar="FOLDER", show_default=False, help="Videos, in folders within it too.")
+        Path,
+        typer.Argument(
+            metavar="FOLDER", show_default=False, help="Folder of videos; folders inside it are read too."
+        ),
     ],
     out: Annotated[
         Path,
@@ -34,19 +37,22 @@ def prepare_command(
     num_frames: Annotated[
         list[int] | None,
         typer.Option(
-            help="Frames per clip; repeat the option to allow several, of which a clip has the most that it "
-            "fills. By default the model's own, and less down to half of it."
+            help="Frames per clip; repeat the option to allow several, of which a clip gets the largest that "
+            "it fills. By default the model's own count and smaller ones, down to half of it."
         ),
     ] = None,
     size: Annotated[
         list[str] | None,
         typer.Option(
             metavar="WxH",
-            help="Size of the clips, such as 64x64; repeat it to allow several. By default the model's.",
+            help="Size of the clips, such as 64x64; repeat to allow several. By default the model's.",
         ),
     ] = None,
     aspect_buckets: Annotated[
-        bool, typer.Option("--aspect-buckets", help="Allow usual aspect ratios of the same area too.")
+        bool,
+        typer.Option(
+            "--aspect-buckets", help="Also allow 4:3, 3:2, 16:9 and their upright forms, at the same area."
+        ),
     ] = False,
     fps: Annotated[
         float | None,
@@ -60,41 +66,46 @@ def prepare_command(
         str | None,
         typer.Option(
             metavar="FOLDER",
-            help="The model to train: a folder, or its id on the hub. By default the embedded one.",
+            help="The model to train: a folder, or its id on the hub. By default the embedded model.",
         ),
     ] = None,
     split_scenes: Annotated[
-        bool, typer.Option("--split-scenes", help="Look for cuts, and let no clip go across one.")
+        bool, typer.Option("--split-scenes", help="Find cuts; no clip crosses one.")
     ] = False,
     keep_duplicates: Annotated[
-        bool, typer.Option("--keep-duplicates", help="Keep clips that look the same as another one.")
+        bool, typer.Option("--keep-duplicates", help="Keep clips that look the same as another clip.")
     ] = False,
     picture_fps: Annotated[
-        float, typer.Option(help="Frames per second of numbered pictures, which state none.")
+        float, typer.Option(help="Frames per second of numbered pictures.")
     ] = DEFAULT_PICTURE_FPS,
     background: Annotated[
-        str, typer.Option(metavar="COLOUR", help="What transparent parts are put on: a name, or #rrggbb.")
+        str, typer.Option(metavar="COLOUR", help="Colour behind transparent parts: a name, or #rrggbb.")
     ] = "black",
     report_only: Annotated[
-        bool, typer.Option("--report-only", help="Write the report, and encode nothing.")
+        bool, typer.Option("--report-only", help="Write the report and encode nothing.")
     ] = False,
     pixels: Annotated[
         bool, typer.Option("--pixels", help="Keep the clips' pixels too, for `videogen finetune-codec`.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="A line for each clip that is used, too.")
+        bool, typer.Option("--verbose", help="Also print a line for each clip that is used.")
     ] = False,
     num_workers: Annotated[
-        int | None, typer.Option(help="Videos that are read at the same time. By default one per core.")
+        int | None, typer.Option(help="Videos to read at the same time. By default one per core.")
     ] = None,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
-    dtype: Annotated[str, typer.Option(metavar="NAME", help="float32, bfloat16 or float16.")] = "float32",
+    dtype: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Precision of latents and embeddings: float32, bfloat16 or float16."
+        ),
+    ] = "float32",
 ) -> None:
-    """Make a training dataset of your own footage: captioned clips as cached latents, and a report.
+    """Make a training dataset from your own footage: captioned clips as cached latents, and a report.
 
-    Run it again to finish what was interrupted; what is done stays done. The exit status is 0 if every video
-    is used, 3 if the dataset is there but something was dropped (the report says what and why), 1 if there is
-    no dataset.
+    Run it again after an interruption: what is done is kept. The exit status is 0 if every video is used,
+    3 if the dataset is written but something was dropped (the report names it and the reason), and 1 if
+    there is no dataset.
     """
     from videogen.data.footage.discovery import find_footage
     from videogen.data.footage.store import check_dataset_folder

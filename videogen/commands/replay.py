@@ -30,22 +30,33 @@ def replay_command(
         str, typer.Argument(metavar="CLIP", show_default=False, help="A clip file or a folder of frames.")
     ],
     out: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Write the new clip, as --out of `generate`.")
+        str | None,
+        typer.Option(
+            metavar="PATH", help="Where to write the new clip, as with --out of `videogen generate`."
+        ),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(metavar="FOLDER", help="Where the model is now. By default as in the recipe."),
+        typer.Option(
+            metavar="FOLDER", help="The model, if it has moved. By default the one that the recipe names."
+        ),
     ] = None,
     device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Where to compute. By default as in the recipe.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="cpu, cuda, cuda:1, ... or mps. By default the device that the recipe names."
+        ),
     ] = None,
     check_memory: Annotated[
-        bool, typer.Option("--check-memory/--no-check-memory", help="As for `videogen generate`.")
+        bool,
+        typer.Option(
+            "--check-memory/--no-check-memory", help="Refuse a clip that needs more memory than there is."
+        ),
     ] = True,
 ) -> None:
-    """Make a clip again from the recipe inside it, and say whether all its frames are identical.
+    """Make a clip again from the recipe inside it, and check that all frames are identical.
 
-    As many CPU threads are used as the recipe names, if there are as many cores. The exit status is 0 if the
+    Uses as many CPU threads as the recipe names, if there are as many cores. The exit status is 0 if the
     frames are identical, 3 if they differ, and 1 if the clip cannot be made again.
     """
     from videogen.recipe import Recipe

@@ -15,34 +15,38 @@ def verify_resume_command(
         typer.Argument(
             metavar="RECIPE",
             show_default=False,
-            help="Name of a recipe, or MODULE:FUNCTION for your own, found from this folder.",
+            help="Name of a recipe, or MODULE:FUNCTION for your own, in a file in this folder.",
         ),
     ],
     num_steps: Annotated[int, typer.Option(help="Steps of the run.")] = 6,
     kill_at: Annotated[int, typer.Option(help="Step after which the second run is killed.")] = 4,
     num_processes: Annotated[int, typer.Option(help="Training processes.")] = 1,
-    batch_size: Annotated[int | None, typer.Option(help="By default the recipe's own.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Clips per step. By default the recipe's own.")
+    ] = None,
     optimizer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="muon or adamw; by default the recipe's own.")
+        str | None, typer.Option(metavar="NAME", help="muon or adamw. By default the recipe's own.")
     ] = None,
     mixed_precision: Annotated[
-        str | None, typer.Option(metavar="NAME", help="no or bf16; by default the recipe's own.")
+        str | None, typer.Option(metavar="NAME", help="no (float32) or bf16. By default the recipe's own.")
     ] = None,
     gradient_accumulation_steps: Annotated[
-        int | None, typer.Option(help="By default the recipe's own.")
+        int | None, typer.Option(help="Parts to split a batch into. By default the recipe's own.")
     ] = None,
-    num_data_workers: Annotated[int | None, typer.Option(help="By default the recipe's own.")] = None,
+    num_data_workers: Annotated[
+        int | None, typer.Option(help="Processes that make clips. By default the recipe's own.")
+    ] = None,
     accelerator: Annotated[
-        bool, typer.Option("--accelerator", help="Use a GPU if there is one; on the CPU by default.")
+        bool, typer.Option("--accelerator", help="Use a GPU if there is one. By default the CPU is used.")
     ] = False,
     out: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Keep the two runs in this empty folder.")
     ] = None,
 ) -> None:
-    """Check that a run of a recipe which is killed (as by kill -9) and resumed equals one that is not.
+    """Check that a run of a recipe that is killed (kill -9) and resumed equals an uninterrupted one.
 
-    Compared bit for bit are weights, averaged weights, optimizer, learning rate, random generators, the log
-    and the result. The exit status is 0 if all is identical and 1 if not.
+    Compares weights, averaged weights, optimizer, learning rate, random generators, log and result bit for
+    bit. The exit status is 0 if everything is identical and 1 if not.
     """
     if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"`--out` must be an empty or a new folder, got {str(out)!r}")
