@@ -190,9 +190,11 @@ def _rename(partial: Path, final: Path) -> None:
             shutil.rmtree(aside, ignore_errors=True)  # another writer took the name since the last round
             with suppress(FileNotFoundError):  # another writer has just set it aside
                 final.rename(aside)
-    finally:
-        if aside.exists() and not final.exists():
+    except BaseException:
+        with suppress(OSError):  # nothing was set aside, or another writer has taken the name
             aside.rename(final)
+        raise
+    finally:
         shutil.rmtree(aside, ignore_errors=True)
 
 
