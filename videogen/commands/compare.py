@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videogen.commands.messages import EXIT_ERROR, EXIT_PARTIAL, printable
+from videogen.commands.options import option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +43,7 @@ def compare_command(
         typer.Option(help="How many prompts; of a file the first ones. By default 64, or all of the file."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Clip k is made from prompt k and seed + k, by every model.")] = 0,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
+    device: Annotated[str, option("device", "cpu, cuda, cuda:1, ... or mps.")] = "cpu",
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the report goes.")] = Path("report"),
 ) -> None:
     """Compare models: what their clips show, how far they are from real ones, and what they cost.

@@ -9,29 +9,31 @@ from typing import Annotated
 
 import typer
 
+from videogen.commands.options import option
 from videogen.io import check_folder_of
+from videogen.settings import SETTINGS
 
 
 def evaluate_command(
     model: Annotated[
-        str | None, typer.Option(help="Folder or hub id of the model; the embedded one by default.")
+        str | None, option("model", "Folder or hub id of the model; the embedded one by default.")
     ] = None,
     world: Annotated[str, typer.Option(help="What the prompts are about: shapes or shapes-mini.")] = "shapes",
     num_prompts: Annotated[
         int, typer.Option(help="Prompts of each kind: seen, held out, two objects.")
     ] = 400,
     steps: Annotated[
-        list[int] | None, typer.Option(help="Denoising steps; repeat the option to compare.")
+        list[int] | None, option("num_inference_steps", "Denoising steps; repeat the option to compare.")
     ] = None,
     guidance: Annotated[
-        list[float] | None, typer.Option(help="Guidance scale; repeat the option to compare.")
+        list[float] | None, option("guidance_scale", "Guidance scale; repeat the option to compare.")
     ] = None,
     num_codec_clips: Annotated[int, typer.Option(help="Clips that the codec is measured on.")] = 256,
     seed: Annotated[int, typer.Option(help="Of prompts and noise.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Clips made together.")] = 8,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
+    device: Annotated[str, option("device", "cpu, cuda, cuda:1, ... or mps.")] = "cpu",
     dtype: Annotated[
-        str, typer.Option(metavar="NAME", help="float32, bfloat16 or float16: sooner where it is fast.")
+        str, option("dtype", "float32, bfloat16 or float16: sooner where it is fast.")
     ] = "float32",
     out: Annotated[
         Path, typer.Option(help="Report to write, ending in .md; all numbers go beside it as .json.")
@@ -55,12 +57,9 @@ def evaluate_command(
     pipeline = load(model, device=check_device(device), dtype=check_dtype(dtype))
     pipeline.set_progress_bar_config(disable=True)
     own = asdict(pipeline.defaults)
-    for option, name, given in (
-        ("--steps", "num_inference_steps", steps),
-        ("--guidance", "guidance_scale", guidance),
-    ):
+    for name, given in (("num_inference_steps", steps), ("guidance_scale", guidance)):
         if given and name not in own:
-            raise ValueError(f"`{option}` is no setting of a {type(pipeline).__name__}")
+            raise ValueError(f"`{SETTINGS[name].flag}` is no setting of a {type(pipeline).__name__}")
     report = evaluate(
         pipeline,
         world,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from videogen.commands.messages import EXIT_INTERRUPTED, printable
+from videogen.commands.options import option
 from videogen.io import check_folder_of
 
 ASK_SECONDS = 600
@@ -30,19 +31,15 @@ def explore_command(
     num_prompts: Annotated[int, typer.Option(help="How many are drawn from the world.")] = 24,
     world: Annotated[str, typer.Option(help="Whose prompts are drawn, and judged.")] = "shapes",
     scheduler: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Repeat the option to compare, as all below.")
+        list[str] | None, option("scheduler", "Repeat the option to compare, as all below.")
     ] = None,
-    steps: Annotated[list[int] | None, typer.Option(help="Denoising steps.")] = None,
+    steps: Annotated[list[int] | None, option("num_inference_steps", "Denoising steps.")] = None,
     guidance: Annotated[
-        list[float] | None, typer.Option(help="Guidance scale. By default the model's own.")
+        list[float] | None, option("guidance_scale", "Guidance scale. By default the model's own.")
     ] = None,
-    guidance_kind: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME[:KEY=VALUE,...]", help="As for `videogen generate`."),
-    ] = None,
+    guidance_kind: Annotated[list[str] | None, option("guidance", "As for `videogen generate`.")] = None,
     cache: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KIND=N,...|none", help="As for `videogen generate`, or none."),
+        list[str] | None, option("cache", "As for `videogen generate`, or none.", "KIND=N,...|none")
     ] = None,
     seed: Annotated[
         list[int] | None, typer.Option(help="Of the noise; two show how diverse clips are.")
@@ -57,13 +54,10 @@ def explore_command(
     max_seconds: Annotated[
         float | None, typer.Option(help="That a clip may take, for the preset of the best settings.")
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Or hub id. By default the embedded model.")
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
+    model: Annotated[str | None, option("model", "Or hub id. By default the embedded model.")] = None,
+    device: Annotated[str, option("device", "cpu, cuda, cuda:1, ... or mps.")] = "cpu",
     dtype: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="float32, bfloat16 or float16; half precision blurs distances."),
+        str, option("dtype", "float32, bfloat16 or float16; half precision blurs distances.")
     ] = "float32",
     batch_size: Annotated[
         int, typer.Option(help="Clips made together: faster in all; seconds are then a batch's mean.")
