@@ -1,5 +1,7 @@
 """What calls take: for each argument its type and its range, in one table that all pipelines share.
 
+Numbers among the settings are read as `videogen.settings` says; the other arguments have their readers here.
+
 A reader gets the name of an argument and its value, and returns the value as the pipelines use it: a word as
 the setting it stands for, a whole number as an `int`. How arguments fit each other and the model is looked at
 in `checks`.
@@ -21,6 +23,7 @@ from torch import Tensor
 from videogen.models.step_cache import StepCache
 from videogen.prompt_text import one_line
 from videogen.sampling.guidance_kinds import Guidance, parse_guidance
+from videogen.settings import SETTINGS
 
 OUTPUT_TYPES = ("np", "pt", "pil", "latent")
 CALLBACK_TENSORS = ("latents", "prompt_embeds", "negative_prompt_embeds", "predicted_latents")
@@ -46,12 +49,17 @@ def whole(least: int | None = None, most: int | None = None) -> Reader:
     return read
 
 
-def read_scale(name: str, value: Any) -> float:
-    """Reads a finite number of at least 0."""
-    is_number = isinstance(value, Real) and not isinstance(value, bool)
-    if not is_number or not 0 <= value < math.inf:
-        raise ValueError(f"`{name}` must be a finite number of at least 0, got {_shown(value)}")
-    return value if isinstance(value, int) else float(value)
+def number(least: int | None = None) -> Reader:
+    """Reads a finite number; without a limit where it may be negative."""
+    wanted = "a finite number" if least is None else f"a finite number of at least {least}"
+
+    def read(name: str, value: Any) -> float:
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or not -math.inf < value < math.inf or (least is not None and value < least):
+            raise ValueError(f"`{name}` must be {wanted}, got {_shown(value)}")
+        return value if isinstance(value, int) else float(value)
+
+    return read
 
 
 def read_texts(name: str, value: Any) -> list[str]:
@@ -167,16 +175,20 @@ def refuse_attention_arguments(name: str, value: Any) -> None:
         )
 
 
+_NUMBERS: dict[type, Callable[[int | None], Reader]] = {int: whole, float: number}
+
 ARGUMENTS: dict[str, Reader] = {
-    "prompt": read_texts,
+    **{
+        setting.argument: _NUMBERS[setting.kind](setting.least)
+        for setting in SETTINGS.values()
+        if setting.argument is not None and setting.kind in _NUMBERS
+    },
     "negative_prompt": read_text_or_texts,
-    "num_frames": whole(),
-    "height": whole(),
-    "width": whole(),
-    "num_inference_steps": whole(1),
+    "step_cache": read_step_cache,
+    "guidance": read_guidance,
+    "scheduler": read_scheduler,
+    "prompt": read_texts,
     "num_flow_steps": whole(1, 1000),
-    "guidance_scale": read_scale,
-    "temperature": read_scale,
     "num_videos_per_prompt": whole(1),
     "seed": read_seed,
     "generator": read_generator,
@@ -184,16 +196,13 @@ ARGUMENTS: dict[str, Reader] = {
     "pixels": read_tensor,
     "prompt_embeds": read_tensor,
     "negative_prompt_embeds": read_tensor,
-    "step_cache": read_step_cache,
-    "guidance": read_guidance,
-    "scheduler": read_scheduler,
     "output_type": read_output_type,
     "return_dict": read_switch,
     "callback_on_step_end": read_callback,
     "callback_on_step_end_tensor_inputs": read_tensor_names,
     "cross_attention_kwargs": refuse_attention_arguments,
 }
-"""How each argument of a call is read."""
+"""How each argument of a call is read: settings, and what else there is to give."""
 
 _NEVER_NONE = (
     "num_videos_per_prompt",

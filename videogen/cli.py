@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -23,10 +24,11 @@ from videogen.commands.explore import explore_command
 from videogen.commands.finetune import finetune_command
 from videogen.commands.finetune_codec import finetune_codec_command
 from videogen.commands.messages import EXIT_ERROR, EXIT_PARTIAL, one_line_errors, one_line_warnings, say
-from videogen.commands.options import is_standard_output, parse_rate, standard_output
+from videogen.commands.options import is_standard_output, standard_output, with_settings
 from videogen.commands.prepare import prepare_command
 from videogen.commands.replay import replay_command
 from videogen.commands.verify_resume import verify_resume_command
+from videogen.settings import GenerationSettings, merge
 
 app = typer.Typer(
     name="videogen",
@@ -56,6 +58,7 @@ def videogen(
 
 
 @app.command()
+@with_settings
 def generate(
     prompts: Annotated[
         list[str] | None,
@@ -65,6 +68,7 @@ def generate(
             help='What to show; "" generates freely. May be left out with --like.',
         ),
     ] = None,
+    *,
     out: Annotated[
         str | None,
         typer.Option(
@@ -90,71 +94,7 @@ def generate(
         str | None,
         typer.Option(metavar="FILE.json", help="Take settings from a preset; they win over those of --like."),
     ] = None,
-    negative_prompt: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="What to steer away from.")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(help="Denoising steps. By default the model's own.")] = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="How closely to follow the prompt; 1 and below is without guidance.")
-    ] = None,
-    guidance_kind: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME[:KEY=VALUE,...]",
-            help="How guidance is done: cfg (the default), rescaled, interval, apg, adaptive; "
-            "like interval:low=0.2,high=0.8.",
-        ),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="euler, heun, dpm++2m, unipc, ...; which ones depends on the model."
-        ),
-    ] = None,
-    cache: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND=N,...",
-            help="Compute a part of the model every N steps only: deep, spatial, text, temporal, guidance. "
-            "Faster, and not the same clip. first=N and last=N name steps that compute everything.",
-        ),
-    ] = None,
-    temperature: Annotated[
-        float | None,
-        typer.Option(help="Scales what is random, for the families of generators that have it."),
-    ] = None,
-    num_frames: Annotated[int | None, typer.Option(help="Frames per clip.")] = None,
-    height: Annotated[int | None, typer.Option(help="Of a frame, in pixels.")] = None,
-    width: Annotated[int | None, typer.Option(help="Of a frame, in pixels.")] = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(metavar="RATE", parser=parse_rate, help="Frames per second: 24, 29.97 or 24000/1001."),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDER",
-            help="A saved pipeline, its id on the hub, or a family: gan, vae, rnn, transformer, dit. "
-            "By default `embedded`, the embedded model.",
-        ),
-    ] = None,
-    lora: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PATH[:SCALE]",
-            help="Adapters from `videogen finetune` or diffusers; repeat it to stack several.",
-        ),
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(metavar="NAME", help="cpu (the default), cuda, cuda:1, ... or mps.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(metavar="NAME", help="float32 (the default), bfloat16 or float16.")
-    ] = None,
-    attention: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="sdpa (the default), or xformers on a CUDA device that has it."),
-    ] = None,
+    settings: GenerationSettings,
     check_memory: Annotated[
         bool,
         typer.Option(
@@ -180,26 +120,8 @@ def generate(
     if prompts is None and like is None:
         raise typer.BadParameter("give at least one, or --like CLIP", param_hint="PROMPT")
     start = time.perf_counter()
-    given: dict[str, Any] = {
-        "model": model,
-        "device": device,
-        "dtype": dtype,
-        "scheduler": scheduler,
-        "negative_prompt": negative_prompt,
-        "num_inference_steps": steps,
-        "guidance_scale": guidance,
-        "guidance": guidance_kind,
-        "num_frames": num_frames,
-        "height": height,
-        "width": width,
-        "fps": fps,
-        "cache": cache,
-        "temperature": temperature,
-        "attention": attention,
-        "loras": tuple(lora) if lora else None,
-    }
     with one_line_errors(), one_line_warnings(), ExitStack() as stack:
-        from videogen.commands.planned_clips import check_leaves_alone, choose_settings, plan_clips
+        from videogen.commands.planned_clips import check_leaves_alone, plan_clips
         from videogen.io import frame_rate
         from videogen.presets import Preset
         from videogen.prompt_text import one_line
@@ -207,9 +129,9 @@ def generate(
 
         prompts = None if prompts is None else [one_line(prompt, "`prompt`") for prompt in prompts]
         recipe = None if like is None else Recipe.of_clip(like)
-        chosen = choose_settings(given, None if preset is None else Preset.load(preset), recipe)
-        if chosen.get("negative_prompt") is not None:
-            chosen["negative_prompt"] = one_line(chosen["negative_prompt"], "`negative_prompt`")
+        chosen = merge(recipe, None if preset is None else Preset.load(preset), settings)
+        if chosen.negative_prompt is not None:
+            chosen = replace(chosen, negative_prompt=one_line(chosen.negative_prompt, "`negative_prompt`"))
         if recipe is not None:
             prompts = prompts or [one_line(recipe.prompt, "the recipe's prompt")]
             seed = recipe.seed if seed is None else seed
@@ -221,21 +143,19 @@ def generate(
         clips = plan_clips(prompts or [], num_videos, seed, out)
         if like is not None:
             check_leaves_alone(like, clips)
-        if "fps" in chosen:
-            frame_rate(chosen["fps"], clips[0].path)
+        if chosen.fps is not None:
+            frame_rate(chosen.fps, clips[0].path)
 
         from videogen.commands.startup import quick_imports
 
         import_start = time.perf_counter()
         with quick_imports():
-            from videogen.commands.generate import Settings, Stopwatch, generate_clips
+            from videogen.commands.generate import Stopwatch, generate_clips
             from videogen.pipelines.output import BadClipsError
         watch = Stopwatch()
         watch.seconds["import"] = time.perf_counter() - import_start
         num_bad = 0
-        for clip, made in generate_clips(
-            clips, Settings(**chosen, check_memory=check_memory), watch, preview
-        ):
+        for clip, made in generate_clips(clips, chosen, watch, preview, check_memory):
             if isinstance(made, BadClipsError):
                 num_bad += 1
                 name = "the clip" if piped else clip.path

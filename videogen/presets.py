@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from videogen.files import write_text
 from videogen.json_fields import read_fields
+from videogen.settings import GenerationSettings
 
 MARKER = "videogen_preset"
 FORMAT = 1
@@ -22,45 +23,13 @@ class HasScheduler(Protocol):
 
 
 @dataclass(frozen=True)
-class Preset:
-    """Settings of generation; None leaves one to others.
+class Preset(GenerationSettings):
+    """Settings of generation in a file; None leaves one to others.
 
     Attributes:
-        scheduler: A name that `make_scheduler` knows.
-        num_inference_steps: Denoising steps.
-        guidance_scale: Of guidance.
-        guidance: Its kind, as `parse_guidance` reads it.
-        cache: What steps take over from earlier ones, as `StepCache.parse` reads it.
-        temperature: Scales what is random, for families that have it.
-        negative_prompt: What to steer away from.
-        num_frames: Frames per clip.
-        height: In pixels.
-        width: In pixels.
-        fps: Frames per second.
-        model: A folder or an id on the hub; this and what follows belongs to loading, see `videogen.load`.
-        loras: Adapters to merge, each `PATH` or `PATH:SCALE`.
-        device: `cpu`, `mps`, `cuda` or `cuda:1`, ...
-        dtype: `float32`, `bfloat16` or `float16`.
-        attention: `sdpa` or `xformers`.
         notes: Anything that JSON can hold, such as what was measured with these settings.
     """
 
-    scheduler: str | None = None
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    guidance: str | None = None
-    cache: str | None = None
-    temperature: float | None = None
-    negative_prompt: str | None = None
-    num_frames: int | None = None
-    height: int | None = None
-    width: int | None = None
-    fps: float | None = None
-    model: str | None = None
-    loras: tuple[str, ...] | None = None
-    device: str | None = None
-    dtype: str | None = None
-    attention: str | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -91,16 +60,12 @@ class Preset:
             ValueError: If `notes` hold what JSON cannot.
             OSError: If the file cannot be written.
         """
-        values = {MARKER: FORMAT, **self.settings()} | ({"notes": self.notes} if self.notes else {})
+        values = {MARKER: FORMAT, **self.given()} | ({"notes": self.notes} if self.notes else {})
         try:
             text = json.dumps(values, indent=2, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ValueError(f"a preset must hold only what JSON can: {error}") from error
         write_text(path, text + "\n")
-
-    def settings(self) -> dict[str, Any]:
-        """All that is set, by name."""
-        return {name: value for name, value in asdict(self).items() if name != "notes" and value is not None}
 
     def apply_to(self, pipeline: HasScheduler) -> dict[str, Any]:
         """Give a pipeline the preset's scheduler, and return the arguments for its calls.
@@ -114,20 +79,12 @@ class Preset:
         from videogen.sampling.guidance_kinds import parse_guidance
         from videogen.sampling.schedulers import make_scheduler
 
-        names = {
-            "num_inference_steps",
-            "guidance_scale",
-            "temperature",
-            "negative_prompt",
-            "num_frames",
-            "height",
-            "width",
-        }
-        arguments = {name: value for name, value in self.settings().items() if name in names}
+        arguments = self.arguments()
+        scheduler = arguments.pop("scheduler", None)
         if self.guidance is not None:
             arguments["guidance"] = parse_guidance(self.guidance)
         if self.cache is not None:
             arguments["step_cache"] = StepCache.parse(self.cache)
-        if self.scheduler is not None:
-            pipeline.scheduler = make_scheduler(self.scheduler, pipeline.prediction_type, pipeline.scheduler)
+        if scheduler is not None:
+            pipeline.scheduler = make_scheduler(scheduler, pipeline.prediction_type, pipeline.scheduler)
         return arguments

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from videogen import __version__
 from videogen.io import read_recipe
 from videogen.json_fields import read_fields
+from videogen.settings import GenerationSettings
 
-EMBEDDED = "embedded"
-"""The name of the embedded model in recipes."""
+
+@dataclass(frozen=True)
+class RequestedClip:
+    """Which clip is to be made, whatever the settings.
+
+    Attributes:
+        prompt: What it shows.
+        seed: Of its noise.
+    """
+
+    prompt: str
+    seed: int
 
 
 @dataclass(frozen=True)
@@ -30,62 +41,44 @@ class LoraInRecipe:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a clip was made.
+@dataclass(frozen=True, kw_only=True)
+class Recipe(GenerationSettings, RequestedClip):
+    """How a clip was made: what was asked for, all settings, and what made it.
+
+    A setting is None where the model has none such, and in recipes that are older than the setting.
 
     Attributes:
-        prompt: What it was to show.
-        negative_prompt: What it was to steer away from.
-        seed: Of its noise.
-        num_frames: Of the clip.
-        height: In pixels.
-        width: In pixels.
-        fps: Frames per second.
-        num_inference_steps: Denoising or decoding steps; None for a model that makes a clip at once.
-        guidance_scale: Of classifier-free guidance; None for a model without.
-        scheduler: A name that `make_scheduler` knows; None for the model's own.
-        scheduler_class: Its class in diffusers; None for a model that is no diffusion model.
-        cache: What steps took over from earlier ones, as `StepCache.parse` reads it.
-        dtype: Of the networks.
-        device: Where they ran.
-        model: A folder or an id on the hub, as it was given, or `EMBEDDED`.
-        model_hash: See `videogen.pipelines.loading.model_hash`.
         loras: What was merged into the model.
+        model_hash: See `videogen.pipelines.loading.model_hash`.
+        scheduler_class: The scheduler in diffusers; None for a model that is no diffusion model.
         frames_sha256: Of the bytes of the frames, `(F, H, W, 3)` uint8.
         versions: Of videogen, torch and diffusers.
-        temperature: Scaled what was random; None for a model without.
-        guidance: Its kind, as `parse_guidance` reads it; None for classifier-free guidance.
-        attention: One of `ATTENTION_BACKENDS`.
         num_threads: Of the CPU.
         processor: What computed it; on another, sums may be rounded otherwise.
         stopped_after_step: Of a clip that was predicted when denoising was stopped: evaluations of the
             denoiser that were done. None for a clip that was finished.
     """
 
-    prompt: str
-    negative_prompt: str
-    seed: int
-    num_frames: int
-    height: int
-    width: int
-    fps: float
-    num_inference_steps: int | None
-    guidance_scale: float | None
-    scheduler: str | None
-    scheduler_class: str | None
-    cache: str | None
-    dtype: str
-    device: str
-    model: str
+    # Of the settings, every recipe has had these from the first on.
+    scheduler: str | None = field()
+    num_inference_steps: int | None = field()
+    guidance_scale: float | None = field()
+    cache: str | None = field()
+    negative_prompt: str = field()
+    num_frames: int = field()
+    height: int = field()
+    width: int = field()
+    fps: float = field()
+    model: str = field()
+    loras: tuple[LoraInRecipe, ...] = field()  # type: ignore[assignment] # with their hashes
+    device: str = field()
+    dtype: str = field()
+    attention: str = "sdpa"
     model_hash: str
-    loras: tuple[LoraInRecipe, ...]
+    scheduler_class: str | None
     frames_sha256: str
     versions: dict[str, str]
     # The first recipes had none of these.
-    temperature: float | None = None
-    guidance: str | None = None
-    attention: str = "sdpa"
     num_threads: int | None = None
     processor: str | None = None
     stopped_after_step: int | None = None
@@ -114,26 +107,9 @@ class Recipe:
         """As it is written into files."""
         return asdict(self) | {"loras": [asdict(lora) for lora in self.loras]}
 
-    def settings(self) -> dict[str, Any]:
-        """What `videogen.commands.generate.Settings` takes to make it again."""
-        return {
-            "model": None if self.model == EMBEDDED else self.model,
-            "device": self.device,
-            "dtype": self.dtype,
-            "scheduler": self.scheduler,
-            "negative_prompt": self.negative_prompt,
-            "num_inference_steps": self.num_inference_steps,
-            "guidance_scale": self.guidance_scale,
-            "guidance": self.guidance,
-            "num_frames": self.num_frames,
-            "height": self.height,
-            "width": self.width,
-            "fps": self.fps,
-            "cache": self.cache,
-            "temperature": self.temperature,
-            "attention": self.attention,
-            "loras": tuple((lora.path, lora.scale) for lora in self.loras),
-        }
+    def given(self) -> dict[str, Any]:
+        """All settings that make it again, by name."""
+        return super().given() | {"loras": tuple(f"{lora.path}:{lora.scale!r}" for lora in self.loras)}
 
     def differences(self, other: Recipe) -> list[str]:
         """In what surroundings two recipes were followed that may have made the clips differ, one a line."""

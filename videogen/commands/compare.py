@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from videogen.commands.messages import EXIT_ERROR, EXIT_PARTIAL, printable
+from videogen.commands.options import option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -45,7 +46,7 @@ def compare_command(
         typer.Option(help="Number of prompts. By default 64, or all prompts of the file."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Every model makes clip k from prompt k and seed + k.")] = 0,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
+    device: Annotated[str, option("device", "cpu, cuda, cuda:1, ... or mps.")] = "cpu",
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the report.")] = Path("report"),
 ) -> None:
     """Compare models on the same prompts: accuracy, distance to real clips, time and memory.

@@ -9,32 +9,32 @@ from typing import Annotated
 
 import typer
 
+from videogen.commands.options import option
 from videogen.files import check_folder_of, write_text
+from videogen.settings import SETTINGS
 
 
 def evaluate_command(
     model: Annotated[
-        str | None, typer.Option(help="Folder or hub id of the model. By default the embedded model.")
+        str | None, option("model", "Folder or hub id of the model. By default the embedded model.")
     ] = None,
     world: Annotated[str, typer.Option(help="World to draw prompts from: shapes or shapes-mini.")] = "shapes",
     num_prompts: Annotated[
         int, typer.Option(help="Prompts of each kind: seen in training, held out, two objects.")
     ] = 400,
     steps: Annotated[
-        list[int] | None, typer.Option(help="Denoising steps. Repeat the option to compare several.")
+        list[int] | None,
+        option("num_inference_steps", "Denoising steps. Repeat the option to compare several."),
     ] = None,
     guidance: Annotated[
-        list[float] | None, typer.Option(help="Guidance scale. Repeat the option to compare several.")
+        list[float] | None, option("guidance_scale", "Guidance scale. Repeat the option to compare several.")
     ] = None,
     num_codec_clips: Annotated[int, typer.Option(help="Clips to measure the codec on.")] = 256,
     seed: Annotated[int, typer.Option(help="Seed of prompts and noise.")] = 0,
     batch_size: Annotated[int, typer.Option(help="Clips made at a time.")] = 8,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
+    device: Annotated[str, option("device", "cpu, cuda, cuda:1, ... or mps.")] = "cpu",
     dtype: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME", help="float32, bfloat16 or float16. bfloat16 is faster on some processors."
-        ),
+        str, option("dtype", "float32, bfloat16 or float16. bfloat16 is faster on some processors.")
     ] = "float32",
     out: Annotated[
         Path,
@@ -61,12 +61,9 @@ def evaluate_command(
     pipeline = load(model, device=check_device(device), dtype=check_dtype(dtype))
     pipeline.set_progress_bar_config(disable=True)
     own = asdict(pipeline.defaults)
-    for option, name, given in (
-        ("--steps", "num_inference_steps", steps),
-        ("--guidance", "guidance_scale", guidance),
-    ):
+    for name, given in (("num_inference_steps", steps), ("guidance_scale", guidance)):
         if given and name not in own:
-            raise ValueError(f"`{option}` is no setting of a {type(pipeline).__name__}")
+            raise ValueError(f"`{SETTINGS[name].flag}` is no setting of a {type(pipeline).__name__}")
     report = evaluate(
         pipeline,
         world,

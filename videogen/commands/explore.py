@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from videogen.commands.messages import EXIT_INTERRUPTED, printable
+from videogen.commands.options import option
 from videogen.files import check_folder_of, write_text
 
 ASK_SECONDS = 600
@@ -36,22 +37,20 @@ def explore_command(
     world: Annotated[str, typer.Option(help="World to draw prompts from: shapes or shapes-mini.")] = "shapes",
     scheduler: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Scheduler. Repeat this option, and those below up to --seed, to compare several.",
+        option(
+            "scheduler", "Scheduler. Repeat this option, and those below up to --seed, to compare several."
         ),
     ] = None,
-    steps: Annotated[list[int] | None, typer.Option(help="Denoising steps.")] = None,
+    steps: Annotated[list[int] | None, option("num_inference_steps", "Denoising steps.")] = None,
     guidance: Annotated[
-        list[float] | None, typer.Option(help="Guidance scale. By default the model's own.")
+        list[float] | None, option("guidance_scale", "Guidance scale. By default the model's own.")
     ] = None,
     guidance_kind: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME[:KEY=VALUE,...]", help="Kind of guidance, as for `videogen generate`."),
+        list[str] | None, option("guidance", "Kind of guidance, as for `videogen generate`.")
     ] = None,
     cache: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND=N,...|none", help="Step cache, as for `videogen generate`, or none."),
+        option("cache", "Step cache, as for `videogen generate`, or none.", "KIND=N,...|none"),
     ] = None,
     seed: Annotated[
         list[int] | None,
@@ -70,15 +69,12 @@ def explore_command(
         float | None, typer.Option(help="Limit of seconds per clip for the settings in best.json.")
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option(metavar="FOLDER", help="Folder or hub id of the model. By default the embedded model."),
+        str | None, option("model", "Folder or hub id of the model. By default the embedded model.")
     ] = None,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, ... or mps.")] = "cpu",
+    device: Annotated[str, option("device", "cpu, cuda, cuda:1, ... or mps.")] = "cpu",
     dtype: Annotated[
         str,
-        typer.Option(
-            metavar="NAME", help="float32, bfloat16 or float16. The last two make small distances inexact."
-        ),
+        option("dtype", "float32, bfloat16 or float16. The last two make small distances inexact."),
     ] = "float32",
     batch_size: Annotated[
         int, typer.Option(help="Clips made at a time. Faster; seconds are then means over a batch.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import platform
 import time
 import warnings
@@ -29,7 +30,6 @@ from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.latent_generation import LatentGenerator
 from videogen.pipelines.loading import (
     DTYPES,
-    LoraChoice,
     find_folder,
     generator_class,
     lora_hash,
@@ -38,62 +38,10 @@ from videogen.pipelines.loading import (
     split_lora_choice,
 )
 from videogen.pipelines.output import BadClipsError, VideoPipelineOutput
-from videogen.recipe import EMBEDDED, LoraInRecipe, Recipe
+from videogen.recipe import LoraInRecipe, Recipe
 from videogen.sampling.guidance_kinds import parse_guidance
 from videogen.sampling.schedulers import make_scheduler
-
-_NUMBERS = (
-    "num_frames",
-    "height",
-    "width",
-    "fps",
-    "num_inference_steps",
-    "guidance_scale",
-    "temperature",
-)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to make clips; None stands for the model's own.
-
-    Attributes:
-        model: A folder or an id on the hub; None is the embedded model.
-        device: `cpu`, `mps`, `cuda` or `cuda:1`, ...
-        dtype: A key of `DTYPES`.
-        scheduler: A name that `make_scheduler` knows.
-        negative_prompt: What to steer away from.
-        num_inference_steps: Denoising steps.
-        guidance_scale: Of guidance.
-        guidance: Its kind, as `parse_guidance` reads it.
-        num_frames: Frames per clip.
-        height: In pixels.
-        width: In pixels.
-        fps: Frames per second.
-        cache: What steps take over from earlier ones, as `StepCache.parse` reads it.
-        temperature: Scales what is random, for families that have it.
-        attention: One of `ATTENTION_BACKENDS`.
-        loras: Adapters to merge, each `PATH`, `PATH:SCALE` or both in a pair.
-        check_memory: Whether clips that need more memory than there is are refused.
-    """
-
-    model: str | None = None
-    device: str = "cpu"
-    dtype: str = "float32"
-    scheduler: str | None = None
-    negative_prompt: str = ""
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    guidance: str | None = None
-    num_frames: int | None = None
-    height: int | None = None
-    width: int | None = None
-    fps: float | None = None
-    cache: str | None = None
-    temperature: float | None = None
-    attention: str = "sdpa"
-    loras: tuple[LoraChoice, ...] = ()
-    check_memory: bool = True
+from videogen.settings import DEFAULTS, SETTINGS, GenerationSettings, merge
 
 
 class Stopwatch:
@@ -136,63 +84,72 @@ class ClipMaker:
         num_clips: How many will be made, for the bar.
         watch: Counts the seconds.
         preview: Whether to draw what is foreseen, see `StepBar`.
+        check_memory: Whether clips that need more memory than there is are refused.
 
     Raises:
         ValueError: If a setting is unknown here, or the model cannot be loaded.
     """
 
     def __init__(
-        self, settings: Settings, num_clips: int, watch: Stopwatch, preview: bool | None = False
+        self,
+        settings: GenerationSettings,
+        num_clips: int,
+        watch: Stopwatch,
+        preview: bool | None = False,
+        check_memory: bool = True,
     ) -> None:
-        self.step_cache = None if settings.cache is None else StepCache.parse(settings.cache)
+        step_cache = None if settings.cache is None else StepCache.parse(settings.cache)
         self.guidance = None if settings.guidance is None else parse_guidance(settings.guidance)
-        dtype = check_dtype(settings.dtype)
-        device = check_device(settings.device)
-        set_attention_backend(settings.attention, device)
+        where = merge(DEFAULTS, settings).given()
+        dtype = check_dtype(where["dtype"])
+        device = check_device(where["device"])
+        set_attention_backend(where["attention"], device)
         self.watch = watch
         with watch.phase("load"):
-            folder = find_folder(settings.model)
-            parts = read_packed_components(folder, dtype, device, settings.loras)
+            folder = find_folder(where["model"])
+            parts = read_packed_components(folder, dtype, device, where["loras"])
             self.generator: LatentGenerator = generator_class(folder)(**parts)
-            self.generator.check_memory = settings.check_memory
+            self.generator.check_memory = check_memory
             self.bar = StepBar(num_clips, preview)
             self.generator.progress_bar = self.bar.of_a_clip  # type: ignore[method-assign]
             self.model_hash = model_hash(folder)
-            choices = [split_lora_choice(lora) for lora in settings.loras]
+            choices = [split_lora_choice(lora) for lora in where["loras"]]
             self.loras = tuple(LoraInRecipe(path, scale, lora_hash(path)) for path, scale in choices)
-        self.settings = settings
         own = asdict(self.generator.defaults)
-        given = {name: getattr(settings, name) for name in _NUMBERS if getattr(settings, name) is not None}
-        self._check_given(own, given)
-        self.numbers = {**own, **given}
+        of_model = GenerationSettings(**{name: value for name, value in own.items() if name in SETTINGS})
+        chosen = merge(DEFAULTS, of_model, settings)
+        self.values, self.arguments = chosen.given(), self._arguments(chosen, settings)
         if not isinstance(self.generator, TextToVideo):
             return
-        if settings.scheduler is not None:
+        self.arguments |= {"step_cache": step_cache, "guidance": self.guidance}
+        scheduler = self.arguments.pop("scheduler", None)
+        if scheduler is not None:
             self.generator.scheduler = make_scheduler(
-                settings.scheduler, self.generator.prediction_type, self.generator.scheduler
+                scheduler, self.generator.prediction_type, self.generator.scheduler
             )
-        if settings.negative_prompt and self.numbers["guidance_scale"] <= 1:
+        if self.arguments["negative_prompt"] and self.arguments["guidance_scale"] <= 1:
             # The pipeline would say so of prompts, but here it is given embeddings.
             warnings.warn("the negative prompt is ignored: it needs a guidance above 1", stacklevel=2)
 
     @property
     def fps(self) -> float:
         """Frames per second of the files."""
-        return float(self.numbers["fps"])
+        return float(self.values["fps"])
 
-    def _check_given(self, own: dict[str, Any], given: dict[str, Any]) -> None:
-        """Raise ValueError for a setting that this family of generators does not have."""
-        settings = self.settings
-        without = [name for name in given if name not in own]
-        if settings.negative_prompt and "guidance_scale" not in own:
-            without.append("negative_prompt")
-        if not isinstance(self.generator, TextToVideo):
-            of_diffusion = ("scheduler", "cache", "guidance")
-            without += [name for name in of_diffusion if getattr(settings, name) is not None]
-        if without:
-            raise ValueError(
-                f"`{without[0]}` is no setting of this model, a {type(self.generator.network).__name__}"
-            )
+    def _arguments(self, chosen: GenerationSettings, given: GenerationSettings) -> dict[str, Any]:
+        """Of all settings those that calls of the generator take, by the names of their arguments.
+
+        Raises:
+            ValueError: If the user gave one that this family of generators does not have.
+        """
+        taken = inspect.signature(self.generator.__call__).parameters
+        for name, value in given.given().items():
+            setting = SETTINGS[name]
+            if setting.argument is not None and setting.argument not in taken and value != setting.default:
+                raise ValueError(
+                    f"`{name}` is no setting of this model, a {type(self.generator.network).__name__}"
+                )
+        return {name: value for name, value in chosen.arguments().items() if name in taken}
 
     def make(self, clip: PlannedClip, stop_after_step: int | None = None) -> MadeClip:
         """Make a clip.
@@ -232,11 +189,12 @@ class ClipMaker:
         self, generator: TextToVideo, clip: PlannedClip, stop_after_step: int | None
     ) -> tuple[Tensor, int | None, bool]:
         """Latents; after which step they were foreseen, if not after all; whether the user stopped there."""
+        arguments = dict(self.arguments)
         with torch.no_grad(), self.watch.phase("text"):
             prompt_embeds, negative_prompt_embeds = generator.encode_prompt(
                 clip.prompt,
-                negative_prompt=self.settings.negative_prompt,
-                do_classifier_free_guidance=self.numbers["guidance_scale"] > 1,
+                negative_prompt=arguments.pop("negative_prompt"),
+                do_classifier_free_guidance=arguments["guidance_scale"] > 1,
             )
         if not bool(torch.isfinite(prompt_embeds).all()):  # in a call that is a user's fault
             reason = "has a prompt whose embeddings are not finite"
@@ -244,10 +202,8 @@ class ClipMaker:
         steps = generator.stream(
             prompt_embeds=prompt_embeds,
             negative_prompt_embeds=negative_prompt_embeds,
-            **self._call_numbers,
+            **arguments,
             seed=clip.seed,
-            step_cache=self.step_cache,
-            guidance=self.guidance,
             output_type="latent",
         )
         last: DenoisingStep | None = None
@@ -273,22 +229,11 @@ class ClipMaker:
         return last.predicted_latents, last.step_idx + 1, interrupted
 
     def _draw(self, clip: PlannedClip) -> Tensor:
-        negative = {"negative_prompt": self.settings.negative_prompt} if self.settings.negative_prompt else {}
         with self.watch.phase("draw"):
             latents: Tensor = self.generator(
-                clip.prompt,
-                **negative,
-                **self._call_numbers,
-                seed=clip.seed,
-                output_type="latent",
-                return_dict=False,
+                clip.prompt, **self.arguments, seed=clip.seed, output_type="latent", return_dict=False
             )[0]
         return latents
-
-    @property
-    def _call_numbers(self) -> dict[str, Any]:
-        """The numbers that a call takes: all but the frame rate, which belongs to the file."""
-        return {name: value for name, value in self.numbers.items() if name != "fps"}
 
     def write(self, clip: PlannedClip) -> WrittenClip:
         """Make a clip and write it.
@@ -307,24 +252,17 @@ class ClipMaker:
         return written
 
     def _recipe(self, clip: PlannedClip, frames: np.ndarray, stopped_after_step: int | None) -> Recipe:
-        settings, generator = self.settings, self.generator
-        numbers: dict[str, Any] = {name: self.numbers.get(name) for name in _NUMBERS}
+        generator = self.generator
         scheduler = type(generator.scheduler).__name__ if isinstance(generator, TextToVideo) else None
+        settings: dict[str, Any] = dict.fromkeys(SETTINGS) | self.values | {"loras": self.loras}
+        if self.guidance is not None:
+            settings["guidance"] = str(self.guidance)
         return Recipe(
             prompt=clip.prompt,
-            negative_prompt=settings.negative_prompt,
             seed=clip.seed,
-            **numbers,
-            scheduler=settings.scheduler,
+            **settings,
             scheduler_class=scheduler,
-            guidance=None if self.guidance is None else str(self.guidance),
-            cache=settings.cache,
-            dtype=settings.dtype,
-            device=settings.device,
-            attention=settings.attention,
-            model=settings.model or EMBEDDED,
             model_hash=self.model_hash,
-            loras=self.loras,
             frames_sha256=hashlib.sha256(frames.tobytes()).hexdigest(),
             versions={
                 "videogen": __version__,
@@ -332,13 +270,17 @@ class ClipMaker:
                 "diffusers": diffusers.__version__,
             },
             num_threads=torch.get_num_threads(),
-            processor=processor_name(torch.device(settings.device)),
+            processor=processor_name(torch.device(self.values["device"])),
             stopped_after_step=stopped_after_step,
         )
 
 
 def generate_clips(
-    clips: Sequence[PlannedClip], settings: Settings, watch: Stopwatch, preview: bool | None
+    clips: Sequence[PlannedClip],
+    settings: GenerationSettings,
+    watch: Stopwatch,
+    preview: bool | None,
+    check_memory: bool,
 ) -> Iterator[tuple[PlannedClip, WrittenClip | BadClipsError]]:
     """Make and write clips, and tell of each when its file is there, or why it is not: it came out bad.
 
@@ -347,7 +289,7 @@ def generate_clips(
         OSError: If a file cannot be written.
         KeyboardInterrupt: See `ClipMaker.write`.
     """
-    maker = ClipMaker(settings, len(clips), watch, preview)
+    maker = ClipMaker(settings, len(clips), watch, preview, check_memory)
     for clip in clips:
         frame_rate(maker.fps, clip.path)
     for clip in clips:

@@ -1,14 +1,19 @@
-"""Values of options that several commands read alike; light to import."""
+"""Options that several commands have alike, and how their values are read; light to import."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+
+from videogen.settings import SETTINGS, GenerationSettings
 
 
 def parse_rate(text: str) -> float:
@@ -25,6 +30,40 @@ def parse_rate(text: str) -> float:
     ) as error:  # no number; or a ratio to zero, or past what a float holds
         wanted = "a number such as 24 or a ratio such as 24000/1001"
         raise typer.BadParameter(f"{text!r} is not {wanted}") from error
+
+
+def option(name: str, help: str | None = None, metavar: str | None = None) -> Any:
+    """The option of a setting, for `Annotated`; help and metavar are by default those of the list."""
+    setting = SETTINGS[name]
+    return typer.Option(
+        setting.flag,
+        metavar=metavar or setting.metavar,
+        parser=parse_rate if name == "fps" else None,
+        help=help or setting.help,
+    )
+
+
+def with_settings(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each setting, in the place of its keyword `settings`."""
+    options = []
+    for name, setting in SETTINGS.items():
+        kind = list[str] if setting.kind is tuple else setting.kind
+        parameter = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None)
+        options.append(parameter.replace(annotation=Annotated[kind | None, option(name)]))
+
+    @functools.wraps(command)
+    def with_options(**values: Any) -> None:
+        given = {name: values.pop(name) for name in SETTINGS}
+        texts = {name: tuple(value) or None for name, value in given.items() if isinstance(value, list)}
+        command(**values, settings=GenerationSettings(**given | texts))
+
+    signature = inspect.signature(command, eval_str=True)
+    parameters = list(signature.parameters.values())
+    place = list(signature.parameters).index("settings")
+    parameters[place : place + 1] = options
+    with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {item.name: item.annotation for item in parameters}
+    return with_options
 
 
 def is_standard_output(out: str | None) -> bool:

@@ -8,28 +8,22 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from videogen.io import check_output_path
-from videogen.presets import Preset
-from videogen.recipe import Recipe
+from videogen.recipe import RequestedClip
 
 MAX_SLUG_CHARS = 40
 MAX_SEED = 2**63 - 1
 
 
 @dataclass(frozen=True)
-class PlannedClip:
+class PlannedClip(RequestedClip):
     """One clip to make.
 
     Attributes:
-        prompt: What it shows.
-        seed: Of its noise.
         path: Where it goes, as `write_clip` reads it: a trailing `/` means a folder of PNG frames.
     """
 
-    prompt: str
-    seed: int
     path: str
 
 
@@ -66,23 +60,6 @@ def plan_clips(
         check_output_path(path)
         clips.append(PlannedClip(prompt, seed + index, path))
     return clips
-
-
-def choose_settings(
-    given: dict[str, Any], preset: Preset | None = None, recipe: Recipe | None = None
-) -> dict[str, Any]:
-    """What is set, by the names of `Settings`: options win over a preset, and a preset over a recipe.
-
-    Args:
-        given: Options; None for what was not given.
-        preset: Of `--preset`.
-        recipe: Of the clip of `--like`.
-    """
-    return {
-        **({} if recipe is None else recipe.settings()),
-        **({} if preset is None else preset.settings()),
-        **{name: value for name, value in given.items() if value is not None},
-    }
 
 
 def check_leaves_alone(clip: str, planned: Sequence[PlannedClip]) -> None:

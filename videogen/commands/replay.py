@@ -6,12 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from videogen.commands.messages import printable
-from videogen.commands.options import is_standard_output, standard_output
+from videogen.commands.options import is_standard_output, option, standard_output
+from videogen.settings import GenerationSettings, merge
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,16 +37,10 @@ def replay_command(
         ),
     ] = None,
     model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FOLDER", help="The model, if it has moved. By default the one that the recipe names."
-        ),
+        str | None, option("model", "The model, if it has moved. By default the one that the recipe names.")
     ] = None,
     device: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", help="cpu, cuda, cuda:1, ... or mps. By default the device that the recipe names."
-        ),
+        str | None, option("device", "cpu, cuda, ... or mps. By default the recipe's device.")
     ] = None,
     check_memory: Annotated[
         bool,
@@ -62,17 +57,24 @@ def replay_command(
     from videogen.recipe import Recipe
 
     recipe = Recipe.of_clip(clip)
-    where = {"model": model, "device": device}
-    changes = {name: value for name, value in where.items() if value} | {"check_memory": check_memory}
+    settings = merge(recipe, GenerationSettings(model=model or None, device=device or None))
     if out is not None and is_standard_output(out):
         with standard_output(out) as path:
-            _replay(clip, recipe, path, changes, piped=True)
+            _replay(clip, recipe, path, settings, check_memory, piped=True)
     else:
-        _replay(clip, recipe, out, changes, piped=False)
+        _replay(clip, recipe, out, settings, check_memory, piped=False)
 
 
-def _replay(clip: str, recipe: Recipe, out: str | None, changes: dict[str, Any], *, piped: bool) -> None:
-    """Do what the command says, with some settings changed.
+def _replay(
+    clip: str,
+    recipe: Recipe,
+    out: str | None,
+    settings: GenerationSettings,
+    check_memory: bool,
+    *,
+    piped: bool,
+) -> None:
+    """Do what the command says, with these settings.
 
     Where the clip goes to the standard output, all messages go to stderr.
     """
@@ -89,16 +91,15 @@ def _replay(clip: str, recipe: Recipe, out: str | None, changes: dict[str, Any],
     from videogen.commands.startup import quick_imports
 
     with quick_imports():
-        from videogen.commands.generate import ClipMaker, Settings, Stopwatch
+        from videogen.commands.generate import ClipMaker, Stopwatch
         from videogen.pipelines.loading import find_folder
 
-    settings = Settings(**recipe.settings() | changes)
     try:
         find_folder(settings.model)
     except ValueError as error:
         raise ValueError(f"{error}: give the model of this clip with --model") from error
     with _threads(recipe.num_threads):
-        maker = ClipMaker(settings, 1, Stopwatch())
+        maker = ClipMaker(settings, 1, Stopwatch(), check_memory=check_memory)
         with maker.bar.progress:
             made = maker.make(planned, recipe.stopped_after_step)
     if made.interrupted:

@@ -10,6 +10,7 @@ from typing import Any
 from videogen.models.step_cache import StepCache
 from videogen.sampling.guidance_kinds import Guidance, parse_guidance
 from videogen.sampling.schedulers import check_scheduler_name
+from videogen.settings import GenerationSettings
 
 DEFAULT_SCHEDULERS = ("euler", "heun", "dpm++2m", "unipc")
 DEFAULT_STEPS = (4, 8, 16)
@@ -57,6 +58,10 @@ class GridPoint:
     def as_dict(self) -> dict[str, Any]:
         """The settings by name."""
         return asdict(self)
+
+    def settings(self) -> GenerationSettings:
+        """The point among all settings."""
+        return GenerationSettings(**asdict(self))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Makes the clips of a grid, on a copy of a pipeline whose settings change from point to point."""
+"""Makes the clips of a grid, on a copy of a pipeline."""
 
 from __future__ import annotations
 
@@ -13,13 +13,10 @@ from torch import Tensor
 
 from videogen.codec.pixels import pixels_to_frames
 from videogen.exploration.grid import GridPoint
-from videogen.models.step_cache import StepCache
 from videogen.pipelines.checks import find_bad_clips
 from videogen.pipelines.generation import TextToVideo
 from videogen.pipelines.output import BadClipsError
-from videogen.sampling.guidance_kinds import parse_guidance
 from videogen.sampling.noise import seeded_generator
-from videogen.sampling.schedulers import make_scheduler
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +42,7 @@ class PointMaker:
     """
 
     def __init__(self, pipeline: TextToVideo) -> None:
-        self.trained = pipeline.scheduler
-        self.pipeline = copy.copy(pipeline)  # the same components, but its scheduler can be replaced
+        self.pipeline = copy.copy(pipeline)  # the same components, but without a bar
         self.pipeline.progress_bar = _no_bar  # type: ignore[method-assign]
 
     @torch.no_grad()
@@ -61,16 +57,11 @@ class PointMaker:
             seeds: Of the noise, likewise.
             **options: More for the call.
         """
-        pipeline = self.pipeline
-        pipeline.scheduler = make_scheduler(point.scheduler, pipeline.prediction_type, self.trained)
         bad_clips: dict[int, str] = {}
         try:
-            output = pipeline(
+            output = self.pipeline(
                 list(captions),
-                num_inference_steps=point.num_inference_steps,
-                guidance_scale=point.guidance_scale,
-                guidance=None if point.guidance is None else parse_guidance(point.guidance),
-                step_cache=None if point.cache is None else StepCache.parse(point.cache),
+                **point.settings().arguments(),
                 generator=[seeded_generator(seed) for seed in seeds],
                 output_type="latent",
                 **options,

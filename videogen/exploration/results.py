@@ -275,13 +275,8 @@ class Exploration:
             raise ValueError(f"`max_seconds` is {max_seconds:g}, but the fastest point takes {fastest:.3g} s")
         best = allowed[-1]
         quality = best.measured(self.quality)
-        point = best.point
         return Preset(
-            scheduler=point.scheduler,
-            num_inference_steps=point.num_inference_steps,
-            guidance_scale=point.guidance_scale,
-            guidance=point.guidance,
-            cache=point.cache,
+            **best.point.as_dict(),
             notes={
                 METRICS[self.quality][0]: str(quality),
                 METRICS["seconds"][0]: round(seconds[best], 4),
