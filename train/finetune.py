@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from videogen.codec.pixels import frames_to_pixels
+from videogen.data.batch import Batch
 from videogen.data.footage.dataset import FootageClips, FootageDataset, load_dataset, open_footage
 from videogen.train.config import TrainConfig
 from videogen.train.objectives.finetune import FinetuneObjectiveConfig
@@ -39,6 +44,8 @@ class FinetuneSettings:
         zero_terminal_snr: Whether the noise schedule ends in pure noise.
         offset_noise: Deviation of the noise that a clip and channel shares.
         noise_prior: How frames share noise.
+        condition_rate: Share of clips of which pixels are known; above 0 the dataset must have pixels.
+        train_text: Whether the text encoder is trained even where no word is new to it.
         validation_prompts: Made into clips; None for some captions of the dataset.
         validate_every: Steps between them, 0 for none, None for a quarter of the run.
         checkpoint_every: Steps.
@@ -63,6 +70,8 @@ class FinetuneSettings:
     zero_terminal_snr: bool = False
     offset_noise: float = 0.0
     noise_prior: str = "independent"
+    condition_rate: float = 0.0
+    train_text: bool = False
     validation_prompts: tuple[str, ...] | None = None
     validate_every: int | None = None
     checkpoint_every: int = 100
@@ -71,12 +80,34 @@ class FinetuneSettings:
     optimizer: str = "muon"
 
 
+@dataclass(frozen=True)
+class FootagePixels:
+    """The stream of a dataset's clips with their pixels, as a `ClipSource`.
+
+    Attributes:
+        clips: The stream; its dataset must have pixels.
+    """
+
+    clips: FootageClips
+
+    def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:
+        """Read the clips at these positions; see `ClipSource`.
+
+        Raises:
+            ValueError: If they are of several buckets, or the dataset lacks one of them or its pixels.
+        """
+        dataset, idxs = self.clips.dataset, map(self.clips.clip_idx, sample_ids)
+        frames = torch.stack([dataset.frames(idx) for idx in idxs])
+        pixels = frames_to_pixels(frames.to(device))
+        return dataclasses.replace(self.clips.batch(sample_ids, device), pixels_or_none=pixels)
+
+
 def finetune_config(folder: str | Path, settings: FinetuneSettings) -> tuple[TrainConfig, FootageClips]:
     """The run that fine-tunes a model on the dataset in `folder`, and its clips.
 
     Raises:
-        ValueError: If a setting is wrong, the dataset is none or was prepared with another model, or no
-            bucket of it fills a batch.
+        ValueError: If a setting is wrong, the dataset is none, was prepared with another model or lacks the
+            pixels that conditions need, or no bucket of it fills a batch.
     """
     if settings.num_steps < 1:
         raise ValueError(f"`num_steps` must be at least 1, got {settings.num_steps}")
@@ -90,6 +121,8 @@ def finetune_config(folder: str | Path, settings: FinetuneSettings) -> tuple[Tra
     if batch_size is None:
         batch_size = usual_batch_size(load_dataset(folder))
     source = open_footage(folder, batch_size, settings.seed)
+    if settings.condition_rate:
+        source.dataset.check_pixels()
     default_rate = FULL_LEARNING_RATE if settings.lora_rank is None else LORA_LEARNING_RATE
     prompts = settings.validation_prompts
     config = TrainConfig(
@@ -103,12 +136,14 @@ def finetune_config(folder: str | Path, settings: FinetuneSettings) -> tuple[Tra
             zero_terminal_snr=settings.zero_terminal_snr,
             offset_noise=settings.offset_noise,
             noise_prior=settings.noise_prior,
+            condition_rate=settings.condition_rate,
+            train_text=settings.train_text,
             caption_dropout=settings.caption_dropout,
             gradient_checkpointing=settings.gradient_checkpointing,
             validation_prompts=some_captions(source.dataset) if prompts is None else prompts,
             seed=settings.seed,
         ),
-        source=source,
+        source=FootagePixels(source) if settings.condition_rate else source,
         num_steps=settings.num_steps,
         batch_size=batch_size,
         learning_rate=default_rate if settings.learning_rate is None else settings.learning_rate,

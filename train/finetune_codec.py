@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-import torch
-
-from videogen.codec.pixels import frames_to_pixels
-from videogen.data.batch import Batch
-from videogen.data.footage.dataset import FootageClips, FootageDataset, load_dataset, open_footage
+from videogen.data.footage.dataset import FootageDataset, load_dataset, open_footage
 from videogen.train.config import TrainConfig
-from videogen.train.finetune import steps_between_previews, usual_batch_size
+from videogen.train.finetune import FootagePixels, steps_between_previews, usual_batch_size
 from videogen.train.objectives.codec_finetune import CodecFinetuneObjectiveConfig
 
 
@@ -47,28 +41,6 @@ class CodecFinetuneSettings:
     checkpoint_every: int = 100
     num_data_workers: int = 0
     seed: int = 0
-
-
-@dataclass(frozen=True)
-class FootagePixels:
-    """The stream of a dataset's clips with their pixels, as a `ClipSource`.
-
-    Attributes:
-        clips: The stream; its dataset must have pixels.
-    """
-
-    clips: FootageClips
-
-    def batch(self, sample_ids: Sequence[int], device: torch.device | str = "cpu") -> Batch:
-        """Read the clips at these positions; see `ClipSource`.
-
-        Raises:
-            ValueError: If they are of several buckets, or the dataset lacks one of them or its pixels.
-        """
-        dataset, idxs = self.clips.dataset, map(self.clips.clip_idx, sample_ids)
-        frames = torch.stack([dataset.frames(idx) for idx in idxs])
-        pixels = frames_to_pixels(frames.to(device))
-        return dataclasses.replace(self.clips.batch(sample_ids, device), pixels_or_none=pixels)
 
 
 def codec_finetune_config(folder: str | Path, settings: CodecFinetuneSettings) -> TrainConfig:

@@ -7,7 +7,7 @@ speed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -35,6 +35,7 @@ class MuonAdamW(torch.optim.Optimizer):
         bfloat16: Whether matrices are orthogonalised in bfloat16, which is faster where the processor has
             matrix units for it.
         use_muon: Whether matrices are Muon's; otherwise everything is AdamW's.
+        undecayed: Words in names of matrices that are not decayed either.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class MuonAdamW(torch.optim.Optimizer):
         min_matrix_dim: int = 16,
         bfloat16: bool = False,
         use_muon: bool = True,
+        undecayed: Sequence[str] = (),
     ) -> None:
         self.bfloat16 = bfloat16
         scales = {"embedding": 1.0, **(adamw_scales or {})}
@@ -57,7 +59,7 @@ class MuonAdamW(torch.optim.Optimizer):
             found = [scale for word, scale in scales.items() if word in name]
             is_matrix = min(flat.shape) >= min_matrix_dim and not found
             rule = "muon" if is_matrix and use_muon else "adamw"
-            decay = weight_decay if is_matrix else 0.0
+            decay = 0.0 if any(word in name for word in undecayed) or not is_matrix else weight_decay
             groups.setdefault((rule, min(found, default=1.0), decay), []).append(parameter)
         super().__init__(
             [

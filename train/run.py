@@ -79,6 +79,7 @@ class Run:
             adamw_scales=self.objective.adamw_scales,
             bfloat16=self.config.mixed_precision == "bf16",
             use_muon=self.config.optimizer == "muon",
+            undecayed=self.objective.undecayed,
         )
 
     def resume(self) -> int:

@@ -1,5 +1,6 @@
 """Noise on clips: the paths, what is to be predicted, the weights, and schedules that end in pure noise."""
 
+import math
 from typing import Any
 
 import pytest
@@ -44,14 +45,41 @@ def test_flow(clips: tuple[Tensor, Tensor]) -> None:
     assert torch.equal(noisy.sample[0], latents[0]) and torch.equal(noisy.sample[2], noise[2])
     torch.testing.assert_close(noisy.sample[1], 0.75 * latents[1] + 0.25 * noise[1])
     assert noisy.timesteps.tolist() == [0, 250, 1000] and noisy.weights.tolist() == [1, 1, 1]
+    assert noisy.levels.tolist() == [0, 0.25, 1]
     assert torch.equal(noisy.target, noise - latents)
 
 
 def test_times_of_a_flow_have_the_distribution_asked_for() -> None:
     process = FlowProcess(time_mean=0.7, time_std=1.3)
-    times = torch.tensor([process.draw_time(seeded_generator(0, idx)) for idx in range(1000)])
+    times = process.draw_times([seeded_generator(0, idx) for idx in range(1000)])
     logits = torch.logit(times.double())
     assert logits.mean() == pytest.approx(0.7, abs=0.1) and logits.std() == pytest.approx(1.3, abs=0.1)
+
+
+def test_times_are_the_same_in_any_batch_and_keep_their_precision() -> None:
+    """Those of fine-tuning are computed in float64: a resumed run keeps them, to the last bit."""
+    for process in (FlowProcess(0.5, 1.4), process_of(flow_scheduler()), process_of(ddim())):
+        together = process.draw_times([seeded_generator(3, idx) for idx in range(64)])
+        alone = [process.draw_times([seeded_generator(3, idx)])[0] for idx in range(64)]
+        torch.testing.assert_close(together, torch.stack(alone), rtol=1e-6, atol=0)
+    normals = [torch.randn((), generator=seeded_generator(3, idx)).item() for idx in range(64)]
+    exact = [1 / (1 + math.exp(-0.5 - 1.4 * normal)) for normal in normals]
+    times = process_of(flow_scheduler()).draw_times([seeded_generator(3, idx) for idx in range(64)])
+    assert torch.equal(times, torch.tensor(exact))
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
+def test_levels_of_diffusion_are_the_times_of_a_flow(
+    clips: tuple[Tensor, Tensor], prediction_type: str
+) -> None:
+    """Noisy latents of a level are those of a straight path at that time, up to a factor."""
+    latents, noise = clips
+    noisy = process_of(ddim(prediction_type=prediction_type)).add_noise(
+        latents, noise, torch.tensor([0, 400, 999])
+    )
+    path = FlowProcess(0.0, 1.0).add_noise(latents, noise, noisy.levels).sample
+    for sample, one in zip(noisy.sample, path, strict=True):
+        torch.testing.assert_close(sample / sample.norm(), one / one.norm())
 
 
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
@@ -68,8 +96,8 @@ def test_diffusion_is_that_of_diffusers(clips: tuple[Tensor, Tensor], prediction
 
 def test_steps_of_diffusion_come_all_alike() -> None:
     process = process_of(ddim(num_train_timesteps=10))
-    steps = torch.tensor([process.draw_time(seeded_generator(0, idx)) for idx in range(2000)])
-    counts = steps.long().bincount(minlength=10)
+    steps = process.draw_times([seeded_generator(0, idx) for idx in range(2000)])
+    counts = steps.bincount(minlength=10)
     assert len(counts) == 10 and counts.min() > 150 and counts.max() < 250
 
 

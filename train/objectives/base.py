@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -24,6 +24,8 @@ class Objective(nn.Module, ABC):
     phases: tuple[str, ...] = ("train",)
     adamw_scales: Mapping[str, float] = {}
     """Words in names of parameters that learn more slowly; see `MuonAdamW`."""
+    undecayed: Sequence[str] = ()
+    """Words in names of matrices that weight decay leaves alone."""
     adam_betas: ClassVar[tuple[float, float]] = (0.9, 0.99)
     """Of what is AdamW's."""
     preview_first: ClassVar[bool] = False

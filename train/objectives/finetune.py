@@ -14,9 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from videogen.codec.contract import Codec
 from videogen.codec.pixels import frames_to_pixels
 from videogen.data.batch import Batch
 from videogen.data.footage.dataset import FootageDataset, load_dataset
+from videogen.models.growing import grown
 from videogen.models.lora import add_lora, save_lora
 from videogen.pipelines.loading import load
 from videogen.pipelines.text_to_video import TextToVideoPipeline
@@ -24,19 +26,22 @@ from videogen.sampling.noise import NOISE_PRIORS, sample_offset, sample_prior_no
 from videogen.sampling.schedulers import prediction_type_of
 from videogen.text.contract import EncodedText
 from videogen.text.encoder import TextEncoder
+from videogen.text.open_encoder import OpenTextEncoder
 from videogen.text.words import save_words
 from videogen.train.footage_encoders import check_dataset_fits
-from videogen.train.objectives.base import Objective, ObjectiveConfig
-from videogen.train.objectives.diffusion import DiffusionObjective
+from videogen.train.objectives.diffusion import Denoiser, DenoisingConfig, DiffusionObjective
 from videogen.train.objectives.latents import preview_frames
-from videogen.train.objectives.noise_process import changed_scheduler, make_noise_process
+from videogen.train.objectives.noise_process import NoisyLatents, changed_scheduler, make_noise_process
 
 _MOST_COMPARED = 256  # clips of a dataset that a preview is compared with
 
 
 @dataclass(frozen=True)
-class FinetuneObjectiveConfig(ObjectiveConfig):
-    """Settings of `FinetuneObjective`.
+class FinetuneObjectiveConfig(DenoisingConfig):
+    """Settings of `FinetuneObjective`, beside those of `DenoisingConfig`.
+
+    Times have a distribution of their own, for flow models only. With `condition_rate` the clips need pixels
+    (see `FootagePixels`), and with `attention_weight` annotations.
 
     Attributes:
         model: Folder or hub id of the model to start from; None for the embedded one.
@@ -52,12 +57,10 @@ class FinetuneObjectiveConfig(ObjectiveConfig):
         offset_noise: Deviation of the noise that is one for a whole clip and channel, added to the rest.
         noise_prior: How the frames of a clip share noise; see `sample_prior_noise`.
         noise_prior_strength: How much of it.
-        caption_dropout: Share of clips trained without their caption, for classifier-free guidance.
         gradient_checkpointing: Whether the denoiser computes activations again rather than keep them.
-        time_mean: Mean of the logit of the time, for flow models.
-        time_std: Its standard deviation.
         validation_prompts: What previews show.
-        seed: Of times, noise and caption dropout.
+        train_text: Whether the whole text encoder is trained, at `text_rate`, even if the captions have no
+            words that are new to it. Only one of ours, beside all weights of the denoiser.
     """
 
     model: str | None = None
@@ -70,15 +73,15 @@ class FinetuneObjectiveConfig(ObjectiveConfig):
     offset_noise: float = 0.0
     noise_prior: str = "independent"
     noise_prior_strength: float = 1.0
-    caption_dropout: float = 0.1
     gradient_checkpointing: bool = False
     time_mean: float = 0.5
     time_std: float = 1.4
     validation_prompts: tuple[str, ...] = ()
-    seed: int = 0
+    train_text: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what is out of range with any model."""
+        super().__post_init__()
         if self.lora_rank is None and self.lora_alpha is not None:
             raise ValueError(f"`lora_alpha` must be None without `lora_rank`, got {self.lora_alpha}")
         if self.lora_rank is not None and (self.prediction_type is not None or self.zero_terminal_snr):
@@ -90,13 +93,16 @@ class FinetuneObjectiveConfig(ObjectiveConfig):
             raise ValueError(
                 f"`noise_prior` must be one of {', '.join(NOISE_PRIORS)}, got {self.noise_prior!r}"
             )
-        for name in ("offset_noise", "noise_prior_strength", "time_std"):
+        for name in ("offset_noise", "noise_prior_strength"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` must be at least 0, got {getattr(self, name)}")
         if self.snr_gamma is not None and not 0 < self.snr_gamma < math.inf:
             raise ValueError(f"`snr_gamma` must be above 0, got {self.snr_gamma}")
-        if not 0 <= self.caption_dropout <= 1:
-            raise ValueError(f"`caption_dropout` must be between 0 and 1, got {self.caption_dropout}")
+        if self.train_text and (self.lora_rank is not None or not self.text_rate):
+            raise ValueError(
+                "`train_text` must be False with `lora_rank`, whose adapters are the denoiser's alone, and "
+                f"where `text_rate` is 0, got `lora_rank` {self.lora_rank} and `text_rate` {self.text_rate}"
+            )
 
     def build(self) -> FinetuneObjective:
         """Load the model and make the objective.
@@ -115,13 +121,13 @@ class FinetuneObjectiveConfig(ObjectiveConfig):
         return FinetuneObjective(pipeline, dataset, self)
 
 
-class FinetuneObjective(Objective):
+class FinetuneObjective(DiffusionObjective):
     """Denoising in the way that a model was trained: by flow matching or by diffusion.
 
-    Words of the captions that the text encoder of ours does not know are added to it and learned: alone,
-    beside adapters (as in textual inversion, Gal et al. 2022, arXiv:2208.01618), or with the whole encoder,
-    beside a whole denoiser. Captions are then encoded in every step. Any other text encoder stays as it is,
-    and so cached embeddings are used where they are there.
+    Words of the captions that the text encoder of ours does not know are added to it and learned: with the
+    whole encoder, beside a whole denoiser, or alone, beside adapters or where `text_rate` is 0 (as in textual
+    inversion, Gal et al. 2022, arXiv:2208.01618). Captions are then encoded in every step. Any other text
+    encoder stays as it is unless `train_text` is set, and so cached embeddings are used where they are there.
 
     Args:
         pipeline: The model; its networks are trained in place.
@@ -135,73 +141,70 @@ class FinetuneObjective(Objective):
     # Adapters are AdamW's at any rank, as is usual. Words have to go as far as others did in all training.
     adamw_scales: Mapping[str, float] = {
         **DiffusionObjective.adamw_scales,
-        "text_encoder": 0.1,
         "lora_": 1.0,
         "learned_words": 10.0,
     }
     preview_first = True
 
+    settings: FinetuneObjectiveConfig
     learned_words: nn.Parameter | None
 
     def __init__(
         self, pipeline: TextToVideoPipeline, dataset: FootageDataset | None, config: FinetuneObjectiveConfig
     ) -> None:
-        super().__init__()
-        self.settings = config
-        self.dataset = dataset
         scheduler = changed_scheduler(pipeline.scheduler, config.prediction_type, config.zero_terminal_snr)
-        self.process = make_noise_process(scheduler, config.snr_gamma, config.time_mean, config.time_std)
-        self.new_words = () if dataset is None else unknown_words(dataset, pipeline.text_encoder)
+        process = make_noise_process(scheduler, config.snr_gamma, config.time_mean, config.time_std)
         text_encoder = pipeline.text_encoder
-        if self.new_words:
-            text_encoder = text_encoder.with_words(self.new_words)
+        if config.train_text and not isinstance(text_encoder, TextEncoder | OpenTextEncoder):
+            raise ValueError(f"`train_text` must be False for a model with a {type(text_encoder).__name__}")
+        new_words = () if dataset is None else unknown_words(dataset, text_encoder)
+        if new_words:
+            text_encoder = text_encoder.with_words(new_words)
+        super().__init__(pipeline.vae, text_encoder, _with_channels(pipeline, config), config, process)
+        self.dataset = dataset
+        self.new_words = new_words
         self._pipeline = _rebuilt(
             pipeline,
             scheduler=scheduler,
             text_encoder=text_encoder,
+            unet=self.denoiser,
             prediction_type=prediction_type_of(scheduler),
             defaults=_defaults(pipeline, dataset),
         )
-        self.codec = pipeline.vae.requires_grad_(False).eval()
-        self.text_encoder = text_encoder.requires_grad_(False).eval()
-        self.denoiser = pipeline.unet.train()
+        self.text_encoder.eval()
+        self.denoiser.train()
         self.learned_words = None
+        self.trains_text = config.train_text or bool(
+            new_words and config.text_rate and config.lora_rank is None
+        )
+        if not self.trains_text:
+            self.text_encoder.requires_grad_(False)
+            if new_words:
+                new_rows = self.text_encoder.token_embedding.weight[-len(new_words) :]
+                self.learned_words = nn.Parameter(new_rows.detach().clone())
         if config.lora_rank is None:
             self.denoiser.requires_grad_(True)
-            self.text_encoder.requires_grad_(bool(self.new_words))
         else:
             add_lora(self.denoiser, config.lora_rank, config.lora_alpha)
-            if self.new_words:
-                new_rows = self.text_encoder.token_embedding.weight[-len(self.new_words) :]
-                self.learned_words = nn.Parameter(new_rows.detach().clone())
         if config.gradient_checkpointing:
             self.denoiser.enable_gradient_checkpointing()
 
-    def forward(self, batch: Batch, phase: str) -> dict[str, Tensor]:
-        """Losses of a batch: `loss`, and `loss_unweighted`, which tells the same with any `snr_gamma`."""
+    @property
+    def codec_contract(self) -> Codec:
+        """The contract around `codec`, which may be an image autoencoder."""
+        return self._pipeline.codec
+
+    def draw_noise(self, shape: Sequence[int], generators: Sequence[torch.Generator]) -> Tensor:
+        """Noise of the prior, with the offset that is asked for."""
         settings = self.settings
-        latents = batch.latents
-        if latents is None:
-            with torch.no_grad():
-                codec = self._pipeline.codec
-                latents = codec.encode(batch.pixels.to(codec.dtype)).float()
-        generators = [seeded_generator(settings.seed, sample_id) for sample_id in batch.sample_ids]
-        times = torch.tensor([self.process.draw_time(generator) for generator in generators])
-        dropped = [
-            torch.rand((), generator=generator).item() < settings.caption_dropout for generator in generators
-        ]
-        noise = sample_prior_noise(
-            latents.shape[1:], generators, settings.noise_prior, settings.noise_prior_strength
-        )
+        noise = sample_prior_noise(shape, generators, settings.noise_prior, settings.noise_prior_strength)
         if settings.offset_noise:
-            noise = noise + settings.offset_noise * sample_offset(latents.shape[1], generators)
-        noisy = self.process.add_noise(latents, noise.to(latents), times)
-        text = self._encode(batch, dropped)
-        model_pred = self.denoiser(
-            noisy.sample, noisy.timesteps, text.prompt_embeds, text.attention_mask, return_dict=False
-        )[0]
-        errors = (model_pred.float() - noisy.target).square().mean((1, 2, 3, 4))
-        return {"loss": (noisy.weights * errors).mean(), "loss_unweighted": errors.detach().mean()}
+            noise = noise + settings.offset_noise * sample_offset(shape[0], generators)
+        return noise
+
+    def logged(self, errors: Tensor, noisy: NoisyLatents) -> dict[str, Tensor]:
+        """`loss_unweighted`, which tells the same with any `snr_gamma`."""
+        return {"loss_unweighted": errors.mean()}
 
     def save(self, folder: Path) -> None:
         """Write the whole pipeline, with its scheduler; or the adapters, with the words that were learned."""
@@ -252,12 +255,12 @@ class FinetuneObjective(Objective):
             text_encoder.token_embedding.weight[-len(self.new_words) :] = self.learned_words
         return _rebuilt(self._pipeline, text_encoder=text_encoder)
 
-    def _encode(self, batch: Batch, dropped: Sequence[bool]) -> EncodedText:
-        """The captions, with the empty one in place of those that are dropped."""
+    def encode_captions(self, batch: Batch, draws: Sequence[float]) -> EncodedText:
+        """`kept_captions`, encoded; from the cache where nothing of the text encoder is trained."""
         cached, mask = batch.prompt_embeds, batch.attention_mask
-        if self.new_words or cached is None or mask is None:
-            captions = ["" if drop else text for drop, text in zip(dropped, batch.captions, strict=True)]
-            return self._encode_captions(captions)
+        if self.new_words or self.trains_text or cached is None or mask is None:
+            return self._encode_captions(self.kept_captions(batch, draws))
+        dropped = [draw < self.settings.caption_dropout for draw in draws]
         if not any(dropped):
             return EncodedText(cached, mask)
         if self.dataset is None:
@@ -298,6 +301,25 @@ class FinetuneObjective(Objective):
         )
         generators = [seeded_generator(number)]
         return sample_prior_noise(shape, generators, settings.noise_prior, settings.noise_prior_strength)
+
+
+def _with_channels(pipeline: TextToVideoPipeline, config: FinetuneObjectiveConfig) -> Denoiser:
+    """The denoiser of a pipeline, with channels for conditions where there are to be any.
+
+    Raises:
+        ValueError: If adapters are to learn conditions beside a denoiser that takes none, or it takes them in
+            another number of channels.
+    """
+    denoiser = pipeline.unet
+    channels = config.condition_channels(denoiser.config["in_channels"], pipeline.codec)
+    if channels in (0, denoiser.config["condition_channels"]):
+        return denoiser
+    if config.lora_rank is not None and not denoiser.config["condition_channels"]:
+        raise ValueError(
+            "`lora_rank` must be None where `condition_rate` gives the model channels that it does not have, "
+            f"got {config.lora_rank}: adapters do not carry them, so train all weights"
+        )
+    return grown(denoiser, condition_channels=channels)
 
 
 def unknown_words(dataset: FootageDataset, text_encoder: nn.Module) -> tuple[str, ...]:

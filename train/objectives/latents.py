@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from videogen.codec.autoencoder import VideoAutoencoder
-from videogen.codec.contract import codec_hash
+from videogen.codec.contract import Codec, codec_hash
 from videogen.data.batch import Batch
 from videogen.data.shapes.captions import vocabulary
 from videogen.files import read_json
@@ -40,32 +40,20 @@ PREVIEW_PROMPTS = (
 
 
 @dataclass(frozen=True)
-class LatentObjectiveConfig(ObjectiveConfig):
-    """Settings of a `LatentObjective`.
+class TreatmentConfig(ObjectiveConfig):
+    """How a `LatentObjective` treats clips, wherever its networks come from.
 
     Attributes:
-        codec: Folder of the trained codec; None for the embedded one.
-        text_encoder: Folder of a trained text encoder, of either kind, to start from; None for a fresh one.
-            With `text_rate` 0 it stays as it is.
-        text_dim: Width of the text encoder, which is trained along.
-        text_layers: Blocks of a fresh one.
-        text_rate: How fast it learns, as a multiple of the learning rate. Words that do not help yet (of
-            motion, while colours are learned) would be forgotten by a fast encoder.
+        text_rate: How fast the text encoder learns, as a multiple of the learning rate; 0 leaves it as it is.
+            Words that do not help yet (of motion, while colours are learned) would be forgotten by a fast
+            encoder.
         caption_dropout: Share of clips trained without their caption: for classifier-free guidance where a
             family has it, and for the empty prompt.
-        preview_prompts: Of the clips that are made on the way.
-        preview_frames: Frames of these clips; the pipeline's own number if None.
         seed: Of everything random in the treatment of a clip.
     """
 
-    codec: str | None = None
-    text_encoder: str | None = None
-    text_dim: int = 256
-    text_layers: int = 2
     text_rate: float = 0.1
     caption_dropout: float = 0.1
-    preview_prompts: tuple[str, ...] = PREVIEW_PROMPTS
-    preview_frames: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -74,6 +62,31 @@ class LatentObjectiveConfig(ObjectiveConfig):
             raise ValueError(f"`caption_dropout` must be between 0 and 1, got {self.caption_dropout}")
         if not 0 <= self.text_rate < math.inf:
             raise ValueError(f"`text_rate` must be a number of at least 0, got {self.text_rate}")
+
+
+@dataclass(frozen=True)
+class LatentObjectiveConfig(TreatmentConfig):
+    """Settings of a `LatentObjective` of a new generator, beside those of `TreatmentConfig`.
+
+    Attributes:
+        codec: Folder of the trained codec; None for the embedded one.
+        text_encoder: Folder of a trained text encoder, of either kind, to start from; None for a fresh one.
+        text_dim: Width of the text encoder, which is trained along.
+        text_layers: Blocks of a fresh one.
+        preview_prompts: Of the clips that are made on the way.
+        preview_frames: Frames of these clips; the pipeline's own number if None.
+    """
+
+    codec: str | None = None
+    text_encoder: str | None = None
+    text_dim: int = 256
+    text_layers: int = 2
+    preview_prompts: tuple[str, ...] = PREVIEW_PROMPTS
+    preview_frames: int | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what is out of range."""
+        super().__post_init__()
         if not self.preview_prompts:
             raise ValueError("`preview_prompts` must hold a prompt, got ()")
 
@@ -117,7 +130,7 @@ class LatentObjective(Objective):
         self,
         codec: VideoAutoencoder,
         text_encoder: TextEncoder | OpenTextEncoder,
-        config: LatentObjectiveConfig,
+        config: TreatmentConfig,
     ) -> None:
         super().__init__()
         self.codec = codec.requires_grad_(False).eval()
@@ -131,6 +144,11 @@ class LatentObjective(Objective):
     def pipeline(self) -> Any:
         """The pipeline around the networks as they are now."""
 
+    @property
+    def codec_contract(self) -> Codec:
+        """The contract around `codec`, which one of ours keeps itself."""
+        return self.codec
+
     @cached_property
     def codec_hash(self) -> str:
         """Of the codec, whose latents are trained on."""
@@ -143,9 +161,10 @@ class LatentObjective(Objective):
             ValueError: If they were made by another codec.
         """
         if batch.latents is None:
+            codec = self.codec_contract
             with torch.no_grad():
                 # In the layout of cached latents, since the order of sums follows the layout.
-                return self.codec.encode(batch.pixels).float().contiguous()
+                return codec.encode(batch.pixels.to(codec.dtype)).float().contiguous()
         if batch.codec_hash is not None and batch.codec_hash != self.codec_hash:
             raise ValueError(
                 f"the clips are latents of a codec with the hash {batch.codec_hash[:12]}, but the "
@@ -174,10 +193,11 @@ class LatentObjective(Objective):
 
     def preview(self) -> list[tuple[str, np.ndarray]]:
         """Clips of `preview_prompts`."""
-        prompts = self.latent_settings.preview_prompts
+        settings = self.latent_settings
+        assert isinstance(settings, LatentObjectiveConfig)  # of what has other settings it is overridden
+        prompts, frames_wanted = settings.preview_prompts, settings.preview_frames
         pipeline = self.pipeline()
         pipeline.set_progress_bar_config(disable=True)
-        frames_wanted = self.latent_settings.preview_frames
         length = {} if frames_wanted is None else {"num_frames": frames_wanted}
         return list(zip(prompts, preview_frames(pipeline, prompts, seed=0, **length), strict=True))
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-import math
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,20 +28,23 @@ class NoisyLatents:
         timesteps: `(B,)`, as the denoiser is told them.
         target: `(B, C, f, h, w)`, what it shall predict.
         weights: `(B,)`, how much the squared error of each clip counts.
+        levels: `(B,)` in [0, 1], the share of noise: noise is to latents as `level` is to `1 - level`. On the
+            straight path of a flow it is the time.
     """
 
     sample: Tensor
     timesteps: Tensor
     target: Tensor
     weights: Tensor
+    levels: Tensor
 
 
 class NoiseProcess(ABC):
-    """A way from clips to noise."""
+    """A way from clips to noise, on which a denoiser is trained."""
 
     @abstractmethod
-    def draw_time(self, generator: torch.Generator) -> float:
-        """A random time of training."""
+    def draw_times(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """Random times of training `(B,)`, one from each generator, on the CPU."""
 
     @abstractmethod
     def add_noise(self, latents: Tensor, noise: Tensor, times: Tensor) -> NoisyLatents:
@@ -50,7 +53,7 @@ class NoiseProcess(ABC):
         Args:
             latents: `(B, C, f, h, w)` of unit variance, float32.
             noise: The same shape.
-            times: `(B,)`, from `draw_time`.
+            times: `(B,)`, from `draw_times`.
         """
 
 
@@ -61,21 +64,27 @@ class FlowProcess(NoiseProcess):
     Attributes:
         time_mean: Mean of the logit of t (Esser et al. 2024, arXiv:2403.03206, section 3.1).
         time_std: Its standard deviation.
+        time_dtype: In which t is computed before it is rounded to float32. A run that is resumed has to keep
+            it: the last bits of its times depend on it.
     """
 
     time_mean: float
     time_std: float
+    time_dtype: torch.dtype = torch.float32
 
-    def draw_time(self, generator: torch.Generator) -> float:
-        """A time in (0, 1)."""
-        normal = torch.randn((), generator=generator).item()
-        return 1 / (1 + math.exp(-self.time_mean - self.time_std * normal))
+    def draw_times(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """Times in (0, 1), float32."""
+        return self.times(torch.stack([torch.randn((), generator=generator) for generator in generators]))
+
+    def times(self, normal: Tensor) -> Tensor:
+        """Times in (0, 1), float32, of standard normal numbers of any shape."""
+        return torch.sigmoid(self.time_mean + self.time_std * normal.to(self.time_dtype)).float()
 
     def add_noise(self, latents: Tensor, noise: Tensor, times: Tensor) -> NoisyLatents:
-        """See `NoiseProcess`; the denoiser is told 1000 t."""
+        """See `NoiseProcess`; latents may have any shape `(B, ...)`. The denoiser is told 1000 t."""
         t = times.to(latents)
-        sample = torch.lerp(latents, noise, t[:, None, None, None, None])
-        return NoisyLatents(sample, 1000 * t, noise - latents, torch.ones_like(t))
+        sample = torch.lerp(latents, noise, t.view(-1, *[1] * (latents.ndim - 1)))
+        return NoisyLatents(sample, 1000 * t, noise - latents, torch.ones_like(t), levels=t)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +104,10 @@ class DiffusionProcess(NoiseProcess):
     prediction_type: str
     snr_gamma: float | None = None
 
-    def draw_time(self, generator: torch.Generator) -> float:
-        """A step in {0, ..., T - 1}, all alike."""
-        return float(torch.randint(len(self.alphas_cumprod), (), generator=generator).item())
+    def draw_times(self, generators: Sequence[torch.Generator]) -> Tensor:
+        """Steps in {0, ..., T - 1}, all alike, int64."""
+        num_steps = len(self.alphas_cumprod)
+        return torch.stack([torch.randint(num_steps, (), generator=generator) for generator in generators])
 
     def add_noise(self, latents: Tensor, noise: Tensor, times: Tensor) -> NoisyLatents:
         """See `NoiseProcess`."""
@@ -108,7 +118,8 @@ class DiffusionProcess(NoiseProcess):
         weights = torch.ones_like(alphas)
         if self.snr_gamma is not None:
             weights = min_snr_weights(alphas, self.snr_gamma, self.prediction_type)
-        return NoisyLatents(signal * latents + spread * noise, timesteps, target, weights)
+        levels = (spread / (signal + spread)).flatten()
+        return NoisyLatents(signal * latents + spread * noise, timesteps, target, weights, levels)
 
 
 def min_snr_weights(alphas_cumprod: Tensor, gamma: float, prediction_type: str) -> Tensor:
@@ -147,7 +158,7 @@ def make_noise_process(
     if prediction_type == "flow_prediction":
         if snr_gamma is not None:
             raise ValueError(f"`snr_gamma` must be None for a flow model, got {snr_gamma}")
-        return FlowProcess(time_mean, time_std)
+        return FlowProcess(time_mean, time_std, torch.float64)
     if prediction_type not in PREDICTION_TYPES:
         raise ValueError(
             f"the model must predict flow_prediction, {' or '.join(PREDICTION_TYPES)} to be trained here, "

@@ -18,6 +18,7 @@ from videogen.sampling.noise import sample_noise
 from videogen.text.encoder import TextEncoder
 from videogen.text.open_encoder import OpenTextEncoder
 from videogen.train.objectives.latents import LatentObjective, LatentObjectiveConfig, draw_uniform
+from videogen.train.objectives.noise_process import FlowProcess
 
 
 @dataclass(frozen=True)
@@ -103,18 +104,17 @@ class TransformerObjective(LatentObjective):
         shape = (settings.draws_per_token, num_tokens, token_dim)
         noise = sample_noise(shape, generators).to(tokens)  # (B, R, N, T)
         normal = sample_noise(shape[:2], generators).to(tokens)
-        times = torch.sigmoid(settings.time_mean + settings.time_std * normal)  # (B, R, N)
+        process = FlowProcess(settings.time_mean, settings.time_std)
+        times = process.times(normal)  # (B, R, N)
 
         hidden = hidden.to(tokens.device)
         prompts = (text.prompt_embeds, text.attention_mask)
         context = self.network(latents, ~hidden, *prompts, return_dict=False)[0]
         clips, draws, places = hidden[:, None].expand_as(times).nonzero(as_tuple=True)
-        chosen_noise, chosen_times = noise[clips, draws, places], times[clips, draws, places]
-        chosen = tokens[clips, places]
-        velocity = self.network.head(
-            torch.lerp(chosen, chosen_noise, chosen_times[:, None]), chosen_times, context[clips, places]
-        )
-        errors = (velocity.float() - (chosen_noise - chosen)).square().mean(1)
+        chosen = clips, draws, places
+        noisy = process.add_noise(tokens[clips, places], noise[chosen], times[chosen])
+        velocity = self.network.head(noisy.sample, noisy.levels, context[clips, places])
+        errors = (velocity.float() - noisy.target).square().mean(1)
         counts = settings.draws_per_token * hidden.sum(1)
         errors = errors.new_zeros(len(latents)).index_add(0, clips, errors) / counts
         mostly = hidden.float().mean(1) > 0.9

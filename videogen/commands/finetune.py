@@ -103,6 +103,13 @@ def finetune_command(
         str,
         typer.Option(metavar="NAME", help="How frames share noise: independent, mixed or progressive."),
     ] = "independent",
+    condition_rate: Annotated[
+        float,
+        typer.Option(help="Share of clips of which pixels are known; needs `prepare --pixels`."),
+    ] = 0.0,
+    train_text: Annotated[
+        bool, typer.Option("--train-text", help="With `--full`: train the text encoder, new words or not.")
+    ] = False,
     validation_prompt: Annotated[
         list[str] | None,
         typer.Option(
@@ -166,6 +173,8 @@ def finetune_command(
         zero_terminal_snr=zero_terminal_snr,
         offset_noise=offset_noise,
         noise_prior=noise_prior,
+        condition_rate=condition_rate,
+        train_text=train_text,
         validation_prompts=prompts,
         validate_every=validate_every,
         checkpoint_every=checkpoint_every,

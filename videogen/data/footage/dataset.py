@@ -239,7 +239,7 @@ class FootageClips:
         Raises:
             ValueError: If they are of several buckets, or the dataset has lost one of them.
         """
-        dataset = self.dataset
+        dataset, model = self.dataset, self.dataset.model
         idxs = [self.clip_idx(sample_id) for sample_id in sample_ids]
         buckets = {dataset.clips[idx].bucket for idx in idxs}
         if len(buckets) != 1:
@@ -256,7 +256,8 @@ class FootageClips:
             latents=torch.stack([dataset.latents(idx) for idx in idxs]).to(device, torch.float32),
             prompt_embeds=torch.stack([embeds for embeds, _ in embeddings]).to(device, torch.float32),
             attention_mask=torch.stack([mask for _, mask in embeddings]).to(device),
-            codec_hash=dataset.model.get("codec_weights"),
+            # Hashes are of bfloat16 values, and float16 rounds otherwise.
+            codec_hash=None if model.get("dtype") == "float16" else model.get("codec_weights"),
         )
 
     @cached_property
