@@ -34,6 +34,7 @@ app = typer.Typer(
     name="videogen",
     help="Text to video on any machine: a prompt in, a clip out.",
     no_args_is_help=True,
+    rich_markup_mode="markdown",  # which wraps paragraphs at the width of the terminal
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -50,7 +51,7 @@ def videogen(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
         ),
     ] = False,
 ) -> None:

@@ -44,7 +44,7 @@ def written_whole(
         OSError: If it cannot be written; nothing is left behind, and what had the name is untouched.
     """
     path = Path(path)
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if _is_device(path):
         yield path
         return
     final = Path(os.path.realpath(path))
@@ -56,7 +56,10 @@ def written_whole(
             partial.mkdir()
         else:
             partial.touch(exist_ok=False)
-        mode = (partial if is_folder or not final.is_file() else final).stat().st_mode & 0o666
+        mode = partial.stat().st_mode & 0o666
+        if not is_folder:
+            with suppress(FileNotFoundError):
+                mode = final.stat().st_mode & 0o666
         yield partial
         files = list(partial.rglob("*")) if is_folder else [partial]
         for file in files:
@@ -170,6 +173,15 @@ def tensors_hash(tensors: Iterable[tuple[str, Tensor]]) -> str:
         digest.update(label.encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def _is_device(path: Path) -> bool:
+    """Whether there is something that is neither a file nor a folder; asked once, as writers come and go."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -221,7 +221,7 @@ def test_all_that_differ_are_named(config: TrainConfig, stopped: Path) -> None:
     network = dataclasses.replace(UVIT, hidden_size=64)
     objective = dataclasses.replace(config.objective, network=network, time_mean=0.5)
     expected = (
-        "`objective.network.hidden_size` was 32, got 64; `objective.time_mean` was 1.2, got 0.5; "
+        "`objective.time_mean` was 1.2, got 0.5; `objective.network.hidden_size` was 32, got 64; "
         "`seed` was 0, got 3"
     )
     with pytest.raises(ValueError, match=re.escape(expected)):
