@@ -50,9 +50,7 @@ def _print_version(wanted: bool) -> None:
 def videogen(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
-        ),
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
     ] = False,
 ) -> None:
     """Text to video on any machine: a prompt in, a clip out."""
