@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from videogen.data.batch import Batch
+from videogen.data.shapes.captions import Description
 from videogen.data.shapes.world import ALPHA
 
 
@@ -61,6 +63,23 @@ class Rendering:
         """
         visible = self.visible()
         return visible >= half_opaque(tracks, visible)
+
+    def batch(
+        self,
+        sample_ids: Sequence[int],
+        said: Sequence[Description],
+        fps: float,
+        tracks: Sequence[np.ndarray] | None,
+    ) -> Batch:
+        """The clips with what is said of them; with `mentions` and `masks` if the tracks are given."""
+        return Batch(
+            tuple(sample_ids),
+            self.pixels,
+            tuple(description.text for description in said),
+            fps,
+            mentions=None if tracks is None else tuple(description.mentions for description in said),
+            masks=None if tracks is None else self.masks(tracks),
+        )
 
 
 def half_opaque(tracks: Sequence[np.ndarray], coverage: Tensor) -> Tensor:

@@ -127,14 +127,8 @@ class ShapesClips:
         """Render scenes at these positions, or parts of them, and say what is in them."""
         rendering = draw(scenes, self.size, device)
         said = [self._describe(*pair) for pair in zip(scenes, sample_ids, strict=True)]
-        return Batch(
-            tuple(sample_ids),
-            rendering.pixels,
-            tuple(description.text for description in said),
-            FPS,
-            mentions=tuple(description.mentions for description in said) if self.annotated else None,
-            masks=rendering.masks([scene.tracks for scene in scenes]) if self.annotated else None,
-        )
+        tracks = [scene.tracks for scene in scenes] if self.annotated else None
+        return rendering.batch(sample_ids, said, FPS, tracks)
 
     def _describe(self, scene: Scene, sample_id: int) -> Description:
         foreign = foreign_caption(
